@@ -1,0 +1,38 @@
+"""Types that every row shares: what an image may be at the public edge, and the names of common shapes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TypeAlias
+
+import numpy as np
+import PIL.Image
+from jaxtyping import Bool, Float, Int, UInt8
+from torch import Tensor
+
+ImageLike: TypeAlias = str | Path | PIL.Image.Image | UInt8[np.ndarray, "height width 3"]
+"""An image at the public edge: a path, a PIL picture, or a uint8 RGB array."""
+
+Images: TypeAlias = Float[Tensor, "batch 3 height width"]
+"""Images inside the library: float, already normalised by the model's own mean and deviation."""
+
+DenseMap: TypeAlias = Float[Tensor, "batch dim rows cols"]
+"""Joint-space features, one per patch."""
+
+Embeddings: TypeAlias = Float[Tensor, "count dim"]
+"""Joint-space embeddings of images, regions or texts."""
+
+Boxes: TypeAlias = Float[Tensor, "count 4"]
+"""xyxy, x to the right, y down, half-open; pixels of the original image unless a docstring says otherwise."""
+
+Masks: TypeAlias = Bool[Tensor, "count height width"]
+"""One plane per region, on the original image unless a docstring says otherwise."""
+
+Labels: TypeAlias = Int[Tensor, " count"]
+"""Indices into an ordered list of names."""
+
+LabelMap: TypeAlias = Int[Tensor, "height width"]
+"""An index into an ordered list of names per pixel; IGNORE where there is none."""
+
+IGNORE = -1
+"""The label of a pixel or region that takes no part in training or evaluation."""

@@ -1,0 +1,51 @@
+"""The last attention block, taken apart, so that a route is nothing but another way to put it together."""
+
+from __future__ import annotations
+
+from typing import Protocol, TypeAlias
+
+from jaxtyping import Float
+from torch import Tensor
+
+Tokens: TypeAlias = Float[Tensor, "batch tokens width"]
+"""Prefix tokens (the class token, where there is one) first, then patches row by row."""
+
+Heads: TypeAlias = Float[Tensor, "batch heads tokens channels"]
+"""Queries, keys or values, split by head."""
+
+
+class Block(Protocol):
+    """The parts of one pre-norm transformer block; each tower family wraps its own block in these words."""
+
+    prefix: int
+    """Number of tokens before the patches."""
+
+    def queries_keys_values(self, x: Tokens) -> tuple[Heads, Heads, Heads]:
+        """Return q, k, v of the normalised input, with the family's biases, norms and rotation applied."""
+        ...
+
+    def values(self, x: Tokens) -> Tokens:
+        """Return v of the normalised input alone, heads joined: no query or key is computed."""
+        ...
+
+    def attend(self, queries: Heads, keys: Heads, values: Heads) -> Tokens:
+        """Return softmax attention with the family's own scale, heads joined, before the output projection."""
+        ...
+
+    def project(self, joined: Tokens) -> Tokens:
+        """Apply what stands between the heads and the residual: inner norm, output projection, layer scale."""
+        ...
+
+    def feed_forward(self, x: Tokens) -> Tokens:
+        """Return the second residual branch, norm and layer scale included, without the residual."""
+        ...
+
+
+class Route(Protocol):
+    """How the last attention block is replaced so that every token keeps to its own place."""
+
+    name: str
+
+    def __call__(self, block: Block, x: Tokens) -> Tokens:
+        """Return the block's output tokens for its input tokens ``x``."""
+        ...

@@ -1,0 +1,49 @@
+"""What every image tower offers, whatever its family: the joint-space map, the pooled embedding, the pyramid."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from closeup._types import DenseMap, Embeddings, Images
+from closeup.models.routes import Route
+
+
+class ImageTower(ABC):
+    """An image tower of open_clip, read as a map: one subclass a family, no weights of its own.
+
+    ``visual`` is open_clip's own module; a tower only calls its parts in another order, so training
+    the one trains the other. Images are normalised, and ``patch`` divides their height and width
+    (``Clip.encode_dense`` pads them). Every output is in the joint space and not L2-normalised.
+    """
+
+    family: str
+    """Name of the family, as messages and tables show it."""
+
+    routes: tuple[str, ...] = ("value", "attention", "value-cls-residual")
+    """Names of the routes that make sense for the family."""
+
+    def __init__(self, visual: nn.Module, *, dim: int, patch: int, depth: int, image_size: tuple[int, int]) -> None:
+        self.visual = visual
+        self.dim = dim
+        self.patch = patch
+        self.depth = depth
+        self.image_size = image_size
+
+    @abstractmethod
+    def dense(self, images: Images, route: Route) -> DenseMap:
+        """Return the joint-space map, one vector per ``patch`` by ``patch`` square."""
+
+    @abstractmethod
+    def pooled_and_dense(self, images: Images, route: Route) -> tuple[Embeddings, DenseMap]:
+        """Return the family's own pooling of the routed last layer, and the map, from one pass.
+
+        With the route ``attention`` at the native size the first equals open_clip's ``encode_image``.
+        """
+
+    @abstractmethod
+    def features(self, images: Images, blocks: Sequence[int]) -> list[Float[Tensor, "batch width rows cols"]]:
+        """Return the outputs of the given blocks (0-based; stages for convolutional towers) as maps, before any head."""
