@@ -1,1 +1,1 @@
-"""Closeup."""
+"""The command line: one file per verb."""

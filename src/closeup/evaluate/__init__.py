@@ -1,1 +1,19 @@
-"""Closeup."""
+"""Metrics: pure functions first, accumulators second."""
+
+from closeup.evaluate.protocol import CLIPSELF as CLIPSELF
+from closeup.evaluate.protocol import RegionProtocol as RegionProtocol
+from closeup.evaluate.recognition import Recognition as Recognition
+from closeup.evaluate.recognition import RegionRecognition as RegionRecognition
+from closeup.evaluate.recognition import ranks as ranks
+from closeup.evaluate.retrieval import Retrieval as Retrieval
+from closeup.evaluate.retrieval import image_to_text_ranks as image_to_text_ranks
+from closeup.evaluate.retrieval import retrieval_recall as retrieval_recall
+from closeup.evaluate.retrieval import text_to_image_ranks as text_to_image_ranks
+from closeup.evaluate.segmentation import Absent as Absent
+from closeup.evaluate.segmentation import Segmentation as Segmentation
+from closeup.evaluate.segmentation import SemanticSegmentation as SemanticSegmentation
+from closeup.evaluate.segmentation import confusion_matrix as confusion_matrix
+from closeup.evaluate.segmentation import mean_accuracy as mean_accuracy
+from closeup.evaluate.segmentation import mean_iou as mean_iou
+from closeup.evaluate.segmentation import per_class_iou as per_class_iou
+from closeup.evaluate.segmentation import pixel_accuracy as pixel_accuracy

@@ -9,7 +9,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from closeup._types import DenseMap, Embeddings, Images
-from closeup.models.routes import Route
+from closeup.models.routes import Route, get_route
 
 
 class ImageTower(ABC):
@@ -33,6 +33,16 @@ class ImageTower(ABC):
         self.depth = depth
         self.image_size = image_size
 
+    @classmethod
+    @abstractmethod
+    def accepts(cls, visual: nn.Module) -> bool:
+        """Tell whether ``visual``, the image module of an open_clip model, belongs to this family."""
+
+    @classmethod
+    @abstractmethod
+    def from_visual(cls, visual: nn.Module, dim: int) -> ImageTower:
+        """Wrap ``visual``, whose joint space has ``dim`` dimensions; ModelError where it cannot be read as a map."""
+
     @abstractmethod
     def dense(self, images: Images, route: Route) -> DenseMap:
         """Return the joint-space map, one vector per ``patch`` by ``patch`` square."""
@@ -44,6 +54,10 @@ class ImageTower(ABC):
         With the route ``attention`` at the native size the first equals open_clip's ``encode_image``.
         """
 
+    def pooled(self, images: Images) -> Embeddings:
+        """Return the embedding of whole images: open_clip's ``encode_image``, at any size."""
+        return self.pooled_and_dense(images, get_route("attention"))[0]
+
     @abstractmethod
-    def features(self, images: Images, blocks: Sequence[int]) -> list[Float[Tensor, "batch width rows cols"]]:
-        """Return the outputs of the given blocks (0-based; stages for convolutional towers) as maps, before any head."""
+    def features(self, images: Images, blocks: Sequence[int]) -> list[Float[Tensor, "batch channels rows cols"]]:
+        """Return the outputs of the given blocks (0-based; or stages) as maps, before any head."""

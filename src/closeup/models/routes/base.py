@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from typing import Protocol, TypeAlias
+from typing import Protocol, TypeAlias, runtime_checkable
 
 from jaxtyping import Float
 from torch import Tensor
 
-Tokens: TypeAlias = Float[Tensor, "batch tokens width"]
+Tokens: TypeAlias = Float[Tensor, "batch tokens embed"]
 """Prefix tokens (the class token, where there is one) first, then patches row by row."""
 
 Heads: TypeAlias = Float[Tensor, "batch heads tokens channels"]
 """Queries, keys or values, split by head."""
 
 
+@runtime_checkable
 class Block(Protocol):
     """The parts of one pre-norm transformer block; each tower family wraps its own block in these words."""
 
@@ -41,6 +42,7 @@ class Block(Protocol):
         ...
 
 
+@runtime_checkable
 class Route(Protocol):
     """How the last attention block is replaced so that every token keeps to its own place."""
 

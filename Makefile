@@ -1,0 +1,38 @@
+# Two commands do everything on a fresh machine: `make demo` and `make test`.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+
+.PHONY: demo test check format bench tiny clean
+
+$(STAMP): pyproject.toml constraints.txt
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@echo "Installing Closeup and what it stands on into $(VENV) (some minutes the first time) ..."
+	@$(BIN)/python -m pip install --quiet --upgrade "pip>=25.1"
+	@$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable . --group dev
+	@touch $@
+
+demo: $(STAMP)  ## set up, then the main job on the model and the pictures that ship inside
+	$(BIN)/closeup demo --out out
+
+test: $(STAMP)  ## set up, then every test
+	$(BIN)/python -m pytest
+
+check: $(STAMP)  ## formatting, lint and types
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+
+format: $(STAMP)
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+bench: $(STAMP)  ## every bench; each ends in one JSON line
+	@for bench in benches/bench_*.py; do echo "== $$bench"; $(BIN)/python $$bench || exit 1; done
+
+tiny: $(STAMP)  ## make everything that ships again (about two hours on two cores; resumes where it stopped)
+	$(BIN)/closeup pretrain --data world --out src/closeup/weights/tiny --resume-if-started
+
+clean:
+	rm -rf out runs build dist $(VENV)

@@ -1,0 +1,147 @@
+"""Many photos in, files out: one that fails stops no other, and nothing is written by halves."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeVar
+
+import PIL.Image
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from closeup.data.atomic import replacing
+from closeup.data.images import list_images
+from closeup.errors import InputError
+
+Result = TypeVar("Result")
+
+PICTURES = (".png", ".jpg", ".jpeg", ".webp")
+"""An output that ends so is a picture, any other a folder."""
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """A file that could not be used, and why."""
+
+    name: str
+    reason: str
+
+
+def find_photos(sources: Sequence[str]) -> tuple[list[Path], list[Failure]]:
+    """Return the photos that files, folders and globs name, each once, and the sources that name none.
+
+    Raises:
+        InputError: there is no photo at all.
+    """
+    if not sources:
+        raise InputError("No photos were given. Name files, folders or globs.")
+    photos: list[Path] = []
+    failures: list[Failure] = []
+    for source in sources:
+        try:
+            photos += list_images(source)
+        except InputError as error:
+            failures.append(Failure(source, str(error)))
+    if not photos:
+        raise InputError(failures[0].reason)
+    return list(dict.fromkeys(photos)), failures
+
+
+def each(
+    photos: Sequence[Path], work: Callable[[Path], Result], what: str
+) -> tuple[list[tuple[Path, Result]], list[Failure]]:
+    """Do the work on every photo, with a progress bar over many, and return the results and what failed.
+
+    Raises:
+        InputError: the only photo failed.
+    """
+    done: list[tuple[Path, Result]] = []
+    failures: list[Failure] = []
+    for photo in track(photos, what):
+        try:
+            done.append((photo, work(photo)))
+        except InputError as error:
+            if len(photos) == 1:
+                raise
+            failures.append(Failure(str(photo), str(error)))
+    return done, failures
+
+
+def track(items: Sequence[Result], what: str) -> Iterator[Result]:
+    """Yield the items, with a progress bar on a terminal's standard error: how many are done, and the time left."""
+    console = Console(stderr=True)
+    columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
+    with Progress(*columns, console=console, transient=True, disable=len(items) < 2 or not console.is_terminal) as bar:
+        yield from bar.track(items, description=what)
+
+
+def report(failures: Sequence[Failure], photos: int) -> int:
+    """List what failed on standard error and return the exit code, 1 if anything did."""
+    for failure in failures:
+        reason = " ".join(failure.reason.split())
+        print(f"closeup: failed: {reason if failure.name in reason else f'{failure.name}: {reason}'}", file=sys.stderr)
+    if failures:
+        print(f"closeup: {len(failures)} failed, {photos} done.", file=sys.stderr)
+    return 1 if failures else 0
+
+
+def output_names(photos: Sequence[Path]) -> dict[Path, Path]:
+    """Return where each photo's results go, below the output folder and without a suffix.
+
+    The path below the folder that all photos share; with the photo's own suffix where two would be the same.
+    """
+    shared = os.path.commonpath([photo.absolute().parent for photo in photos])
+    below = {photo: photo.absolute().relative_to(shared) for photo in photos}
+    counts = Counter(path.with_suffix("") for path in below.values())
+    return {
+        photo: path if counts[path.with_suffix("")] > 1 else path.with_suffix("") for photo, path in below.items()
+    }
+
+
+def check_folder(folder: Path) -> None:
+    """Raise InputError unless files can be written into the folder, which need not exist; nothing is made."""
+    existing = folder.absolute()
+    while not existing.exists() and existing != existing.parent:
+        existing = existing.parent
+    if not existing.is_dir():
+        raise InputError(f"--out {folder}: {existing} is a file. Choose a folder for the output.")
+    if not os.access(existing, os.W_OK | os.X_OK):
+        raise InputError(f"--out {folder}: {existing} cannot be written to. Choose another folder for the output.")
+
+
+def check_picture(path: Path) -> None:
+    """Raise InputError unless a picture can be written there."""
+    if path.suffix.lower() not in PICTURES:
+        raise InputError(f"--out {path}: a picture ends with {', '.join(PICTURES)}.")
+    if path.is_dir():
+        raise InputError(f"--out {path}: this is a folder. Name a file for the picture.")
+    check_folder(path.parent)
+
+
+def is_picture(path: Path) -> bool:
+    """Tell whether an output is the name of one picture, and not a folder."""
+    return path.suffix.lower() in PICTURES and not path.is_dir()
+
+
+def save_picture(picture: PIL.Image.Image, path: Path) -> Path:
+    """Write a picture, whole or not at all, and return its path."""
+    with replacing(path) as temporary:
+        picture.save(temporary)
+    return path
+
+
+@contextmanager
+def named(photo: Path) -> Iterator[None]:
+    """Put the photo's name before the message of an error that does not hold it."""
+    try:
+        yield
+    except InputError as error:
+        if str(photo) in str(error):
+            raise
+        raise InputError(f"{photo}: {error}") from error

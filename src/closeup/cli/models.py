@@ -1,0 +1,94 @@
+"""The verb ``models``: what can be given to ``--model``."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import open_clip
+from timm.models import is_model, model_entrypoint
+from tyro.conf import Positional
+
+from closeup.cli.output import show, show_json, table
+from closeup.errors import InputError, suggest
+from closeup.models.families import FAMILIES
+from closeup.models.timm_vit import TimmVitTower
+
+TRUNKS = {"eva": "EVA", "vision_transformer": TimmVitTower.family, "convnext": "timm convolutional"}
+TRUNKS["fastvit"] = TRUNKS["convnext"]
+"""The tower family of each module of timm whose trunks are read."""
+
+
+@dataclass(frozen=True)
+class Options:
+    """List the models that can be named.
+
+    Every name that open_clip knows, with the tags of its trained weights: give "NAME/TAG" to --model, or
+    "random:NAME" for a model without weights. Weights are fetched when they are first used.
+
+        closeup models
+        closeup models siglip
+        closeup models "B-16" --json
+    """
+
+    filter: Positional[str] = ""
+    """Only names and tags that contain this, in any case."""
+
+    all: bool = False
+    """Also the models whose image tower gives no dense map."""
+
+    json: bool = False
+    """Print one json document instead of a table."""
+
+
+def run(options: Options) -> int:
+    """Print the models."""
+    rows = list_models(options.filter, options.all)
+    if not rows:
+        raise InputError(f"No model's name or tag contains {options.filter!r}. {_hint(options.filter)}")
+    if options.json:
+        show_json({"models": rows})
+        return 0
+    lines = [[row["name"], row["family"] or "(no dense map)", row["pixels"], ", ".join(row["tags"])] for row in rows]
+    show(
+        table(["name", "tower", "pixels", "tags"], lines),
+        f"{len(rows)} models, {sum(len(row['tags']) for row in rows)} with weights. Families: {', '.join(families())}.",
+        "Also: tiny (ships inside), hf-hub:OWNER/NAME, a folder in open_clip's local-dir form.",
+    )
+    return 0
+
+
+def list_models(substring: str = "", unreadable: bool = False) -> list[dict[str, Any]]:
+    """Return name, tower family, native size in pixels and tags of open_clip's models that a substring selects."""
+    wanted = substring.lower()
+    rows: list[dict[str, Any]] = []
+    for name in open_clip.list_models():
+        config = open_clip.get_model_config(name)
+        tags = [tag for tag in open_clip.list_pretrained_tags_by_model(name) if wanted in f"{name}/{tag}".lower()]
+        family = family_of(config)
+        if (tags or wanted in name.lower()) and (family is not None or unreadable):
+            rows.append({"name": name, "family": family, "pixels": config["vision_cfg"]["image_size"], "tags": tags})
+    return rows
+
+
+def families() -> list[str]:
+    """Return the tower families."""
+    return [family.family for family in FAMILIES]
+
+
+def family_of(config: Mapping[str, Any]) -> str | None:
+    """Return the tower family of an open_clip configuration, None where there is no dense map; nothing is built."""
+    vision = config["vision_cfg"]
+    trunk = vision.get("timm_model_name")
+    if trunk is None:
+        if isinstance(vision["layers"], list):
+            return "ResNet"
+        return None if vision.get("attentional_pool") else "ViT"
+    if not is_model(trunk):
+        return None
+    return TRUNKS.get(model_entrypoint(trunk).__module__.rpartition(".")[2])
+
+
+def _hint(name: str) -> str:
+    return suggest(name, (row["name"] for row in list_models()))

@@ -1,0 +1,142 @@
+"""The verb ``world``: look at the embedded world, or write it in the form of a public data set."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, TypeAlias
+
+from tyro.conf import Positional, subcommand
+
+from closeup.cli.files import check_folder, check_picture, save_picture
+from closeup.cli.output import show, show_json, table
+from closeup.data.record import Record
+from closeup.data.world import World
+from closeup.data.world.export import FORMS, export_world
+from closeup.errors import InputError, suggest
+from closeup.viz import draw_segmentation, sheet
+
+
+@dataclass(frozen=True)
+class Show:
+    """Draw some scenes of the world on one sheet, with a caption each.
+
+    The world is seeded and endless: scene number i of a split is the same on every machine.
+
+        closeup world show
+        closeup world show --count 12 --split test --out world.png
+        closeup world show --count 1 --first 41 --truth
+    """
+
+    count: int = 6
+    """Scenes to draw."""
+
+    first: int = 0
+    """The number of the first scene."""
+
+    split: str = "val"
+    """The split: train, val or test."""
+
+    size: int = 256
+    """Side of a scene in pixels."""
+
+    seed: int = 0
+    """Another seed is another world of the same kind."""
+
+    truth: bool = False
+    """Draw the true class of every pixel over the scenes."""
+
+    out: Path = Path("world.png")
+    """The picture to write."""
+
+    json: bool = False
+    """Print one json document with the captions and regions of the scenes."""
+
+
+@dataclass(frozen=True)
+class Export:
+    """Write scenes of the world in the form of a public data set.
+
+    The forms are those of COCO (instances, panoptic, captions), of ADE20K and of FG-OVD; what reads those reads this.
+
+        closeup world export world/ --split val --count 500
+        closeup world export world-ade/ --form ade20k --split train --count 2000
+        closeup world export world-fg/ --form fgovd --json
+    """
+
+    folder: Positional[Path]
+    """The folder to write into."""
+
+    form: str = "coco"
+    """The form: coco, ade20k or fgovd."""
+
+    split: str = "val"
+    """The split: train, val or test."""
+
+    count: int = 500
+    """Scenes to write."""
+
+    size: int = 256
+    """Side of a scene in pixels."""
+
+    seed: int = 0
+    """Another seed is another world of the same kind."""
+
+    json: bool = False
+    """Print one json document with the files written."""
+
+
+Options: TypeAlias = (
+    Annotated[Show, subcommand("show", description="Draw some scenes of the world on one sheet.")]
+    | Annotated[Export, subcommand("export", description="Write scenes of the world in the form of a public data set.")]
+)
+
+
+def run(options: Show | Export) -> int:
+    """Draw or write scenes."""
+    return _show(options) if isinstance(options, Show) else _export(options)
+
+
+def _show(options: Show) -> int:
+    if options.count < 1 or options.first < 0:
+        raise InputError(f"--count {options.count} --first {options.first}: give at least one scene, counted from 0.")
+    last = options.first + options.count
+    world = World(options.split, count=last, size=(options.size, options.size), seed=options.seed)
+    check_picture(options.out)
+    records = [world[index] for index in range(options.first, last)]
+    pictures = [_draw(record, options.truth) for record in records]
+    path = save_picture(sheet(pictures, [record.id for record in records]), options.out)
+    if options.json:
+        show_json({"picture": path, "names": world.names, "scenes": [_describe(record) for record in records]})
+        return 0
+    rows = [(record.id, record.count, record.captions[0] if record.captions else "") for record in records]
+    show(table(["scene", "regions", "a caption"], rows), f"Written: {path}")
+    return 0
+
+
+def _draw(record: Record, truth: bool):
+    if not truth or record.label_map is None:
+        return record.load()
+    return draw_segmentation(record.image, record.label_map, World.names)
+
+
+def _describe(record: Record) -> dict[str, object]:
+    boxes = [] if record.boxes is None else record.boxes.tolist()
+    labels = [] if record.labels is None else [World.names[label] for label in record.labels.tolist()]
+    regions = [
+        {"box": box, "name": name, "attributes": dict(attributes)}
+        for box, name, attributes in zip(boxes, labels, record.attributes, strict=True)
+    ]
+    return {"id": record.id, "captions": record.captions, "regions": regions}
+
+
+def _export(options: Export) -> int:
+    if options.form not in FORMS:
+        raise InputError(f"Unknown form {options.form!r}. {suggest(options.form, FORMS)}")
+    check_folder(options.folder)
+    size = (options.size, options.size)
+    World(options.split, count=options.count, size=size, seed=options.seed)
+    written = export_world(
+        options.folder, split=options.split, count=options.count, form=options.form, size=size, seed=options.seed
+    )
+    return 0

@@ -1,0 +1,272 @@
+"""A CLIP with its image tower opened: images and texts in, joint-space embeddings and maps out."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, Protocol, runtime_checkable
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+
+from closeup._types import DenseMap, Embeddings, ImageLike, Images
+from closeup.errors import InputError, ModelError
+from closeup.geometry import Placement
+from closeup.models.encode_regions import BoxTable, How, MaskStack, encode_regions
+from closeup.models.families import build_tower
+from closeup.models.precision import PARITY, bf16_is_fast, check_precision, parity
+from closeup.models.preprocess import Preprocess, Size
+from closeup.models.routes import Route, get_route
+from closeup.models.tower import ImageTower
+from closeup.regions import CropPolicy
+
+TokenIds = Int[Tensor, "texts context"]
+
+
+@runtime_checkable
+class Tokenizer(Protocol):
+    """What open_clip's tokenizers do."""
+
+    def __call__(self, texts: list[str]) -> TokenIds:
+        """Return one row of token ids per text, padded to the context length."""
+        ...
+
+
+class Clip:
+    """An open_clip model, its image tower readable as a dense map at any size.
+
+    Images inside are normalised float tensors (``preprocess`` makes them); embeddings are float32.
+    ``encode_image``, ``encode_dense``, ``encode_both``, ``features`` and ``encode_tokens`` are
+    differentiable; ``encode_text`` and ``encode_regions`` are for inference. Half precision is used
+    only while gradients are off, so that a training loop's own autocast is not overruled.
+
+    Attributes:
+        model: open_clip's module, whose weights these are.
+        tower: The image tower of its family.
+        config: What open_clip's ``open_clip_config.json`` holds: ``model_cfg`` and ``preprocess_cfg``.
+        name: What the model was loaded as.
+        image_preprocess: Size, mean, deviation and policy that the model was trained with.
+        precision: ``auto``, ``fp32`` or ``bf16``.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        config: Mapping[str, Any],
+        *,
+        name: str = "unnamed",
+        tokenizer: Callable[[], Tokenizer] | None = None,
+        precision: str = "auto",
+    ) -> None:
+        check_precision(precision)
+        self.model = model
+        self.config = dict(config)
+        self.name = name
+        self.precision = precision
+        self.tower: ImageTower = build_tower(model.visual, int(config["model_cfg"]["embed_dim"]))  # type: ignore[arg-type]
+        self.image_preprocess = Preprocess.from_config(self.tower.image_size, config.get("preprocess_cfg", {}))
+        self._make_tokenizer = tokenizer
+        self._tokenizer: Tokenizer | None = None
+        self._parity: float | None = None
+        self._fingerprint: tuple[tuple[int, ...], str] | None = None
+
+    def __repr__(self) -> str:
+        """Name, family, and the numbers that matter."""
+        height, width = self.image_size
+        return f"Clip({self.name!r}, {self.tower.family}, dim={self.dim}, {height} x {width} px, patch={self.patch})"
+
+    @property
+    def dim(self) -> int:
+        """Dimensions of the joint space."""
+        return self.tower.dim
+
+    @property
+    def image_size(self) -> Size:
+        """Height and width that the model was trained at."""
+        return self.tower.image_size
+
+    @property
+    def patch(self) -> int:
+        """Pixels per cell of the dense map."""
+        return self.tower.patch
+
+    @property
+    def blocks(self) -> int:
+        """Blocks (stages, in convolutional towers) that ``features`` can return."""
+        return self.tower.depth
+
+    @property
+    def logit_scale(self) -> float:
+        """The learned factor on cosines, already out of the logarithm (100 for OpenAI's models)."""
+        scale: Tensor = self.model.logit_scale  # type: ignore[assignment]
+        return float(scale.detach().exp())
+
+    @property
+    def mean(self) -> tuple[float, float, float]:
+        """Mean of each channel, pixels 0 to 1."""
+        return self.image_preprocess.mean
+
+    @property
+    def std(self) -> tuple[float, float, float]:
+        """Deviation of each channel, pixels 0 to 1."""
+        return self.image_preprocess.std
+
+    @property
+    def device(self) -> torch.device:
+        """Where the weights are."""
+        return next(self.model.parameters()).device
+
+    @property
+    def tokenizer(self) -> Tokenizer:
+        """open_clip's tokenizer, made on first use; ModelError where it needs files that cannot be had."""
+        if self._tokenizer is None:
+            if self._make_tokenizer is None:
+                raise ModelError(f"The model {self.name!r} was made without a tokenizer, so it cannot read text.")
+            self._tokenizer = self._make_tokenizer()
+        return self._tokenizer
+
+    @property
+    def fingerprint(self) -> str:
+        """SHA-256 of all weights and of the model's configuration; counted again only after a weight was written to."""
+        state = self.model.state_dict()
+        versions = tuple(tensor._version for tensor in state.values())
+        if self._fingerprint is None or self._fingerprint[0] != versions:
+            self._fingerprint = versions, _digest(state, self.config.get("model_cfg"))
+        return self._fingerprint[1]
+
+    def to(self, device: torch.device | str) -> Clip:
+        """Move the weights, in place."""
+        self.model.to(device)
+        self._parity = None
+        return self
+
+    def encode_image(self, images: Images, *, normalize: bool = False) -> Embeddings:
+        """Return the embedding of whole images: open_clip's own at the native size, and defined at any other."""
+        with self._cast():
+            pooled = self.tower.pooled(self._padded(images))
+        return _finished(pooled, normalize)
+
+    def encode_dense(self, images: Images, *, route: str | Route = "value", normalize: bool = True) -> DenseMap:
+        """Return the joint-space map at any height and width, ``ceil(side / patch)`` cells a side.
+
+        Sides that the patch does not divide are padded right and below with zeros (the mean colour).
+        ``route`` is how the last block is replaced; InputError for an unknown one.
+
+        Source: CLIPSelf (arXiv 2310.01403), ``encode_dense``; MaskCLIP (arXiv 2112.01071).
+        """
+        with self._cast():
+            maps = self.tower.dense(self._padded(images), get_route(route))
+        return _finished(maps, normalize)
+
+    def encode_both(
+        self, images: Images, *, route: str | Route = "attention", normalize: bool = True
+    ) -> tuple[Embeddings, DenseMap]:
+        """Return the pooled embedding and the map from one pass, both through the same route."""
+        with self._cast():
+            pooled, maps = self.tower.pooled_and_dense(self._padded(images), get_route(route))
+        return _finished(pooled, normalize), _finished(maps, normalize)
+
+    def features(self, images: Images, blocks: Sequence[int]) -> list[Float[Tensor, "batch _ _ _"]]:
+        """Return the maps after the given blocks (0-based, negative from the end), before any head."""
+        with self._cast():
+            return [_finished(level, False) for level in self.tower.features(self._padded(images), blocks)]
+
+    def encode_tokens(self, tokens: TokenIds, *, normalize: bool = True) -> Embeddings:
+        """Return the embeddings of tokenised texts, in full precision; differentiable."""
+        encode: Callable[[Tensor], Tensor] = self.model.encode_text  # type: ignore[assignment]
+        return _finished(encode(tokens.to(self.device)), normalize)
+
+    @torch.no_grad()
+    def encode_text(self, texts: Sequence[str], *, normalize: bool = True, batch: int = 256) -> Embeddings:
+        """Return one embedding per text, in full precision; InputError for a single string in place of a list."""
+        if isinstance(texts, str):
+            raise InputError(f"encode_text wants a list of texts, not the one text {texts!r}. Give [text].")
+        parts = [
+            self.encode_tokens(self.tokenizer(list(texts[start : start + batch])), normalize=normalize)
+            for start in range(0, len(texts), batch)
+        ]
+        return torch.cat(parts) if parts else torch.zeros(0, self.dim, device=self.device)
+
+    def preprocess(
+        self, image: ImageLike, *, policy: str | None = None, size: int | Size | None = None
+    ) -> tuple[Float[Tensor, "3 rows cols"], Placement]:
+        """Return a normalised tensor (on the CPU) and where the original image lies on it.
+
+        ``policy`` is one of ``preprocess.POLICIES`` (None: the one that the model was trained with), ``size``
+        a side or ``(height, width)`` in pixels (None: the native size). InputError for an unknown policy.
+        """
+        chosen = self.image_preprocess.policy if policy is None else policy
+        return self.image_preprocess(image, policy=chosen, size=size, patch=self.patch)
+
+    @torch.no_grad()
+    def encode_regions(
+        self,
+        images: Sequence[ImageLike] | ImageLike,
+        *,
+        boxes: Sequence[BoxTable] | BoxTable | None = None,
+        masks: Sequence[MaskStack] | MaskStack | None = None,
+        grid: tuple[int, int] | None = None,
+        how: How = "dense",
+        route: str | Route = "value",
+        size: int | Size | None = None,
+        crop: CropPolicy | None = None,
+        batch: int = 8,
+    ) -> list[Embeddings]:
+        """Return one L2-normalised embedding per region, one tensor per image, in the joint space.
+
+        See ``encode_regions.encode_regions``, which this calls with the model's own settings.
+        """
+        return encode_regions(
+            self,
+            images,
+            boxes=boxes,
+            masks=masks,
+            grid=grid,
+            how=how,
+            route=get_route(route),
+            size=size,
+            crop=crop,
+            batch=batch,
+        )
+
+    def _padded(self, images: Images) -> Float[Tensor, "batch 3 rows cols"]:
+        height, width = images.shape[-2:]
+        images = images.to(self.device)
+        if height % self.patch == 0 and width % self.patch == 0:
+            return images
+        return F.pad(images, (0, -width % self.patch, 0, -height % self.patch))
+
+    @contextlib.contextmanager
+    def _cast(self) -> Iterator[None]:
+        if torch.is_grad_enabled() or torch.is_autocast_enabled(self.device.type) or not self._uses_bf16():
+            yield
+            return
+        with torch.autocast(self.device.type, torch.bfloat16):
+            yield
+
+    def _uses_bf16(self) -> bool:
+        if self.precision != "auto":
+            return self.precision == "bf16"
+        if not bf16_is_fast(self.device):
+            return False
+        if self._parity is None:
+            self._parity = parity(self.tower, self.device)
+        return self._parity >= PARITY
+
+
+def _finished(embeddings: Tensor, normalize: bool) -> Tensor:
+    """Leave half precision behind, and L2-normalise over the second axis if wanted."""
+    if embeddings.dtype in (torch.bfloat16, torch.float16):
+        embeddings = embeddings.float()
+    return F.normalize(embeddings, dim=1) if normalize else embeddings
+
+
+def _digest(state: Mapping[str, Tensor], config: object) -> str:
+    digest = hashlib.sha256(repr(config).encode())
+    for name, tensor in sorted(state.items()):
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
+        digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().data)
+    return digest.hexdigest()

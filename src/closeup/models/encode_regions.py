@@ -1,0 +1,237 @@
+"""Regions of whole pictures to joint-space embeddings: opened, checked, grouped, encoded, pooled."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from itertools import islice
+from pathlib import Path
+from typing import Literal, Protocol, TypeAlias, TypeVar, get_args, runtime_checkable
+
+import numpy as np
+import PIL.Image
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor
+
+from closeup._types import Boxes, DenseMap, Embeddings, ImageLike, Images, Masks
+from closeup.data.images import open_image
+from closeup.errors import InputError, suggest
+from closeup.geometry import Placement
+from closeup.models.preprocess import Size
+from closeup.models.routes import Route
+from closeup.regions import (
+    CropPolicy,
+    as_boxes,
+    as_masks,
+    check_boxes,
+    check_masks,
+    crop_regions,
+    grid_boxes,
+    masks_to_cells,
+    pool_boxes,
+    pool_masks,
+)
+
+How: TypeAlias = Literal["dense", "crop", "masked-crop"]
+"""Region encoders: pool the dense map, encode the cut-out, encode the cut-out with its surroundings masked."""
+
+BoxTable: TypeAlias = Tensor | np.ndarray | Sequence[Sequence[float]]
+"""One image's boxes as a user may give them: anything that reads as rows of x0, y0, x1, y1."""
+
+MaskStack: TypeAlias = Tensor | np.ndarray | Sequence[Tensor | np.ndarray]
+"""One image's masks as a user may give them: anything that reads as planes of true and false."""
+
+Item = TypeVar("Item")
+
+CROP_POLICIES = {"pad": "longest-pad-centre", "squash": "squash"}
+"""The preprocessing of each ``CropPolicy.shape``."""
+
+
+@runtime_checkable
+class Encoder(Protocol):
+    """What is needed of a Clip."""
+
+    @property
+    def dim(self) -> int: ...  # noqa: D102
+    @property
+    def patch(self) -> int: ...  # noqa: D102
+    @property
+    def mean(self) -> tuple[float, float, float]: ...  # noqa: D102
+    @property
+    def device(self) -> torch.device: ...  # noqa: D102
+
+    def encode_image(self, images: Images, *, normalize: bool = ...) -> Embeddings: ...  # noqa: D102
+    def encode_dense(self, images: Images, *, route: str | Route = ..., normalize: bool = ...) -> DenseMap: ...  # noqa: D102
+    def preprocess(  # noqa: D102
+        self, image: ImageLike, *, policy: str | None = ..., size: int | Size | None = ...
+    ) -> tuple[Float[Tensor, "3 rows cols"], Placement]: ...
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Regions:
+    """One opened picture with its checked regions."""
+
+    picture: PIL.Image.Image
+    boxes: Boxes | None
+    masks: Masks | None
+
+    def __len__(self) -> int:
+        """Return the number of regions."""
+        regions = self.boxes if self.boxes is not None else self.masks
+        return 0 if regions is None else len(regions)
+
+
+def encode_regions(
+    clip: Encoder,
+    images: Sequence[ImageLike] | ImageLike,
+    *,
+    boxes: Sequence[BoxTable] | BoxTable | None = None,
+    masks: Sequence[MaskStack] | MaskStack | None = None,
+    grid: tuple[int, int] | None = None,
+    how: How = "dense",
+    route: str | Route = "value",
+    size: int | Size | None = None,
+    crop: CropPolicy | None = None,
+    batch: int = 8,
+) -> list[Embeddings]:
+    """Return one L2-normalised embedding per region, one tensor per image.
+
+    Args:
+        clip: The model.
+        images: One image or several.
+        boxes: xyxy pixels of the original image; one table per image (for a single image the table itself).
+        masks: Bool planes on the original image, one stack per image, likewise.
+        grid: ``(rows, cols)`` equal cells of every image, row by row.
+        how: ``dense`` pools the dense map, any number of regions from one pass over an image; ``crop`` encodes
+            every region's cut-out; ``masked-crop`` too, with the surroundings filled.
+        route: As in ``encode_dense``; crops do not use it.
+        size: Longest side of the images for ``dense``, input size of the crops otherwise; pixels (None: native).
+        crop: How regions are cut out.
+        batch: Images (of equal canvas) encoded at a time; eight times as many crops.
+
+    For ``dense`` an image keeps its shape, each side rounded to whole patches, so that there is no pad that
+    could enter a region, and only images of equal canvas share a batch: an image's embeddings do not depend
+    on its company. A mask weighs every cell by the part of it that the mask covers.
+
+    Raises:
+        InputError: For regions of the wrong kind or number, or with the index of the region that is outside
+            its image, empty or not finite, and the image.
+
+    Source: ``dense`` is CLIPSelf's (arXiv 2310.01403) RoIAlign and mask pooling of the normalised map; ``crop``
+    its teacher; ``masked-crop`` OVSeg's (arXiv 2210.04150).
+    """
+    if how not in get_args(How):
+        raise InputError(f"Unknown region encoder {how!r}. {suggest(how, get_args(How))}")
+    regions = _opened(images, boxes, masks, grid, how)
+    if how == "dense":
+        return _encode_dense(clip, regions, route, size, batch)
+    return _encode_crops(clip, regions, replace(crop or CropPolicy(), masked=how == "masked-crop"), size, 8 * batch)
+
+
+def _encode_dense(
+    clip: Encoder, regions: Iterable[Regions], route: str | Route, size: int | Size | None, batch: int
+) -> list[Embeddings]:
+    done: dict[int, Embeddings] = {}
+    waiting: defaultdict[Size, list[tuple[int, Regions, Tensor, Placement]]] = defaultdict(list)
+
+    def encode(group: list[tuple[int, Regions, Tensor, Placement]]) -> None:
+        maps = clip.encode_dense(torch.stack([tensor for _, _, tensor, _ in group]), route=route)
+        for features, (index, region, _, placement) in zip(maps, group, strict=True):
+            done[index] = _pool(features, region, placement, clip.patch)
+        group.clear()
+
+    for index, region in enumerate(regions):
+        tensor, placement = clip.preprocess(region.picture, policy="fit", size=size)
+        group = waiting[placement.canvas]
+        group.append((index, region, tensor, placement))
+        if len(group) == batch:
+            encode(group)
+    for group in waiting.values():
+        if group:
+            encode(group)
+    return [done[index] for index in range(len(done))]
+
+
+def _pool(features: Float[Tensor, "dim rows cols"], region: Regions, placement: Placement, patch: int) -> Embeddings:
+    if region.masks is not None:
+        cells = masks_to_cells(region.masks, placement, patch).to(features.device)
+        return F.normalize(pool_masks(features[None], [cells])[0], dim=1)
+    boxes = placement.boxes_to_canvas(region.boxes) / patch if region.boxes is not None else torch.zeros(0, 4)
+    left, top, right, bottom = (edge / patch for edge in placement.content)
+    pooled = pool_boxes(features[None], [boxes], extents=[(left, top, right, bottom)])
+    return F.normalize(pooled[0], dim=1)
+
+
+def _encode_crops(
+    clip: Encoder, regions: Iterable[Regions], policy: CropPolicy, size: int | Size | None, batch: int
+) -> list[Embeddings]:
+    counts: list[int] = []
+
+    def tensors() -> Iterator[Tensor]:
+        for region in regions:
+            counts.append(len(region))
+            for cut in crop_regions(region.picture, region.boxes, region.masks, policy, mean=clip.mean):
+                yield clip.preprocess(cut, policy=CROP_POLICIES[policy.shape], size=size)[0]
+
+    parts = [clip.encode_image(torch.stack(chunk), normalize=True) for chunk in _chunks(tensors(), batch)]
+    embeddings = torch.cat(parts) if parts else torch.zeros(0, clip.dim, device=clip.device)
+    return list(torch.split(embeddings, counts))
+
+
+def _opened(
+    images: Sequence[ImageLike] | ImageLike,
+    boxes: Sequence[BoxTable] | BoxTable | None,
+    masks: Sequence[MaskStack] | MaskStack | None,
+    grid: tuple[int, int] | None,
+    how: How,
+) -> Iterator[Regions]:
+    """Check what can be checked at once; open and check the images one by one, as they are asked for."""
+    single = isinstance(images, (str, Path, PIL.Image.Image, np.ndarray))
+    listed: Sequence[ImageLike] = [images] if single else images  # type: ignore[list-item, assignment]
+    given = [name for name, value in (("boxes", boxes), ("masks", masks), ("grid", grid)) if value is not None]
+    allowed = (["masks"], ["boxes", "masks"]) if how == "masked-crop" else (["boxes"], ["masks"], ["grid"])
+    if given not in allowed:
+        wanted = "masks (and boxes, if they are not the masks' own)" if how == "masked-crop" else "boxes, masks or grid"
+        raise InputError(f"The region encoder {how!r} got {' and '.join(given) or 'no regions'}. Give {wanted}.")
+    per_image = {
+        name: _per_image(value, single, len(listed), name)
+        for name, value in (("boxes", boxes), ("masks", masks))
+        if value is not None
+    }
+    return _checked(listed, per_image, grid)
+
+
+def _per_image(value: object, single: bool, count: int, name: str) -> Sequence[object]:
+    if single:
+        return [value]
+    if not isinstance(value, Sequence) or len(value) != count:
+        found = len(value) if isinstance(value, Sequence) else type(value).__name__
+        raise InputError(f"{name} has {found} entries for {count} images: give one entry an image, empty ones too.")
+    return value
+
+
+def _checked(
+    images: Sequence[ImageLike], per_image: dict[str, Sequence[object]], grid: tuple[int, int] | None
+) -> Iterator[Regions]:
+    for index, image in enumerate(images):
+        what = f"image {index} ({image})" if isinstance(image, (str, Path)) else f"image {index}"
+        picture = open_image(image)
+        boxes = masks = None
+        if "boxes" in per_image:
+            boxes = as_boxes(per_image["boxes"][index])
+            check_boxes(boxes, picture.height, picture.width, what)
+        if "masks" in per_image:
+            masks = as_masks(per_image["masks"][index])
+            check_masks(masks, picture.height, picture.width, what)
+        if grid is not None:
+            boxes = grid_boxes(*grid, picture.height, picture.width)
+        yield Regions(picture, boxes, masks)
+
+
+def _chunks(items: Iterable[Item], size: int) -> Iterator[list[Item]]:
+    stream = iter(items)
+    while chunk := list(islice(stream, size)):
+        yield chunk

@@ -1,0 +1,223 @@
+"""timm's Eva inside open_clip: EVA01, EVA02 (rotary positions, sub-norms, SwiGLU) and Perception Encoder."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from open_clip.timm_model import TimmModel
+from timm.layers import RotaryEmbeddingCat, apply_rot_embed_cat
+from timm.models.eva import Eva, EvaBlock, EvaBlockPostNorm
+from torch import Tensor, nn
+
+from closeup._types import Embeddings, Images
+from closeup.errors import ModelError
+from closeup.models.latent_pool import pool_each_token
+from closeup.models.pos_embed import resize_position_embedding
+from closeup.models.rope import axial_rotation
+from closeup.models.routes import Heads, Tokens
+from closeup.models.token_tower import Grid, JointTokens, TokenTower
+
+Rotation = Float[Tensor, "patches channels"]
+
+
+class EvaTransformerBlock:
+    """One block of timm's Eva, taken apart; with residual post-norm (EVA02-E) where the model has it."""
+
+    def __init__(self, block: EvaBlock | EvaBlockPostNorm, rotation: Rotation | None) -> None:
+        self.block = block
+        self.attention = block.attn
+        self.rotation = rotation
+        self.prefix = int(block.attn.num_prefix_tokens)
+        self.post_norm = isinstance(block, EvaBlockPostNorm)
+
+    def queries_keys_values(self, x: Tokens) -> tuple[Heads, Heads, Heads]:
+        """Return q, k, v of the normalised input; patches of q and k rotated, prefix tokens not."""
+        attention = self.attention
+        x = self._normalised(x)
+        if attention.qkv is None:
+            queries, keys = self._split(attention.q_proj(x)), self._split(attention.k_proj(x))
+        else:
+            queries, keys = (self._split(self._fused(x, part)) for part in (0, 1))
+        queries, keys = attention.q_norm(queries), attention.k_norm(keys)
+        return self._rotated(queries), self._rotated(keys), self._split(self._values(x))
+
+    def values(self, x: Tokens) -> Tokens:
+        """Return ``W_v norm_1(x) + b_v``: the rotation turns only q and k, so there is none here."""
+        return self._values(self._normalised(x))
+
+    def attend(self, queries: Heads, keys: Heads, values: Heads) -> Tokens:
+        """Return scaled dot-product attention, heads joined."""
+        return F.scaled_dot_product_attention(queries, keys, values).transpose(1, 2).flatten(2)
+
+    def project(self, joined: Tokens) -> Tokens:
+        """Apply the inner norm (sub-LN), the output projection, and the layer scale or post-norm."""
+        projected = self.attention.proj(self.attention.norm(joined))
+        return self._branch(projected, self.block.norm1, "gamma_1", self.block.drop_path1)
+
+    def feed_forward(self, x: Tokens) -> Tokens:
+        """Return the SwiGLU or MLP branch with its norm, and its layer scale or post-norm."""
+        hidden = self.block.mlp(x if self.post_norm else self.block.norm2(x))
+        return self._branch(hidden, self.block.norm2, "gamma_2", self.block.drop_path2)
+
+    def _branch(self, output: Tokens, norm: nn.Module, gamma: str, drop_path: nn.Module) -> Tokens:
+        scale = getattr(self.block, gamma, None)
+        if self.post_norm:
+            output = norm(output)
+        kept: Tensor = drop_path(output if scale is None else scale * output)
+        return kept
+
+    def _normalised(self, x: Tokens) -> Tokens:
+        normalised: Tensor = x if self.post_norm else self.block.norm1(x)
+        return normalised
+
+    def _values(self, normalised: Tokens) -> Tokens:
+        if self.attention.qkv is not None:
+            return self._fused(normalised, 2)
+        values: Tensor = self.attention.v_proj(normalised)
+        return values
+
+    def _fused(self, normalised: Tokens, part: int) -> Tokens:
+        """Return q, k or v (``part`` 0, 1, 2) of a fused projection, computing no other."""
+        attention = self.attention
+        rows = slice(part * attention.qkv.out_features // 3, (part + 1) * attention.qkv.out_features // 3)
+        bias = attention.qkv.bias
+        if getattr(attention, "q_bias", None) is not None:
+            bias = torch.cat([attention.q_bias, attention.k_bias, attention.v_bias])
+        return F.linear(normalised, attention.qkv.weight[rows], None if bias is None else bias[rows])
+
+    def _split(self, joined: Tokens) -> Heads:
+        return joined.view(*joined.shape[:2], self.attention.num_heads, -1).transpose(1, 2)
+
+    def _rotated(self, heads: Heads) -> Heads:
+        if self.rotation is None:
+            return heads
+        patches = apply_rot_embed_cat(heads[:, :, self.prefix :], self.rotation)
+        return torch.cat([heads[:, :, : self.prefix], patches.to(heads.dtype)], dim=2)
+
+
+class EvaTower(TokenTower):
+    """timm's Eva as open_clip's image tower, at any size and shape.
+
+    The position embedding is resized bicubically without antialias, as CLIPSelf does it
+    (``wusize/CLIPSelf`` ``src/open_clip/eva_clip/eva_vit_model.py``); timm's own dynamic size
+    antialiases, which is another function. Rotary positions are rescaled to the span of pre-training
+    on each axis, so non-square images work, and any number of sizes; the official code takes squares only.
+
+    A model that pools by attention (Perception Encoder) is read as a map through the pool's own value
+    path: over a single token softmax is 1, so each patch goes through value, projection and MLP alone.
+    """
+
+    family = "EVA"
+    visual: TimmModel
+
+    def __init__(self, visual: TimmModel, *, dim: int) -> None:
+        trunk: Eva = visual.trunk
+        super().__init__(
+            visual,
+            dim=dim,
+            patch=trunk.patch_embed.patch_size[0],
+            depth=len(trunk.blocks),
+            image_size=tuple(trunk.patch_embed.img_size),
+        )
+        self.trunk = trunk
+        self.prefix = int(trunk.num_prefix_tokens)
+        self.routes = ("value", "attention", "value-cls-residual") if self.prefix else ("value", "attention")
+        self._rotations: dict[tuple[Grid, torch.device], Tensor] = {}
+
+    @classmethod
+    def accepts(cls, visual: nn.Module) -> bool:
+        """Tell whether ``visual`` is open_clip's TimmModel around timm's Eva."""
+        return isinstance(visual, TimmModel) and isinstance(visual.trunk, Eva)
+
+    @classmethod
+    def from_visual(cls, visual: nn.Module, dim: int) -> EvaTower:
+        """Wrap ``visual``; ModelError for mixed, half-rotated or gated attention, or an unknown pooling."""
+        reason = _unreadable(visual)
+        if reason is not None:
+            raise ModelError(
+                f"This EVA tower cannot be read as a dense map: {reason}. Choose an EVA02 or PE-Core model."
+            )
+        return cls(visual, dim=dim)
+
+    @property
+    def checkpointing(self) -> bool:
+        """Whether timm's gradient checkpointing is switched on for this tower."""
+        return bool(self.trunk.grad_checkpointing)
+
+    def embed(self, images: Images) -> Tokens:
+        """Return prefix tokens and patches with their positions; in the dtype of the weights."""
+        trunk = self.trunk
+        grid = self.grid(images)
+        embedded = trunk.patch_embed.proj(images).flatten(2).transpose(1, 2)
+        # Under autocast the patches come in half precision; the residual stream stays in the weights' own.
+        patches = trunk.patch_embed.norm(embedded).to(trunk.patch_embed.proj.weight.dtype)
+        prefix = [token for token in (trunk.cls_token, trunk.reg_token) if token is not None]
+        tokens = torch.cat([*(token.expand(len(images), -1, -1) for token in prefix), patches], dim=1)
+        stem: Tensor = trunk.norm_pre(trunk.pos_drop(self._placed(tokens, grid)))
+        return stem
+
+    def run_block(self, index: int, tokens: Tokens, grid: Grid) -> Tokens:
+        """Return the output of timm's own block."""
+        output: Tensor = self.trunk.blocks[index](tokens, rope=self.rotation(grid))
+        return output
+
+    def last_block(self, grid: Grid) -> EvaTransformerBlock:
+        """Return the last block taken apart."""
+        return EvaTransformerBlock(self.trunk.blocks[-1], self.rotation(grid))
+
+    def pool(self, tokens: Tokens) -> Embeddings:
+        """Return the model's own pooling (class token, mean or attention) in the joint space."""
+        pooled: Tensor = self.visual.head(self.trunk.forward_head(self.trunk.norm(tokens)))
+        return pooled
+
+    def project(self, tokens: Tokens) -> JointTokens:
+        """Return each token as if it were the one that is pooled."""
+        trunk = self.trunk
+        tokens = trunk.norm(tokens)
+        if trunk.attn_pool is not None:
+            tokens = pool_each_token(trunk.attn_pool, tokens)
+        projected: Tensor = self.visual.head(trunk.head(trunk.head_drop(trunk.fc_norm(tokens))))
+        return projected
+
+    def rotation(self, grid: Grid) -> Rotation | None:
+        """Return the rotary tables of a grid, computed once a size; None for a model without them."""
+        rope: RotaryEmbeddingCat | None = self.trunk.rope
+        if rope is None:
+            return None
+        key = (grid, rope.bands.device)
+        if key not in self._rotations:
+            self._rotations[key] = axial_rotation(
+                rope.bands,
+                grid,
+                reference=rope.ref_feat_shape,
+                offset=rope.grid_offset,
+                columns_first=rope.grid_indexing == "xy",
+            )
+        return self._rotations[key]
+
+    def _placed(self, tokens: Tokens, grid: Grid) -> Tokens:
+        embedding = self.trunk.pos_embed
+        if embedding is None:
+            return tokens
+        prefix = 0 if self.trunk.no_embed_class else self.prefix
+        native = tuple(self.trunk.patch_embed.grid_size)
+        positions = resize_position_embedding(embedding[0], grid, prefix=prefix, native=native)
+        if prefix == self.prefix:
+            return tokens + positions
+        return torch.cat([tokens[:, : self.prefix], tokens[:, self.prefix :] + positions], dim=1)
+
+
+def _unreadable(visual: TimmModel) -> str | None:
+    trunk = visual.trunk
+    attention = trunk.blocks[-1].attn
+    patch = trunk.patch_embed.patch_size
+    problems = {
+        f"it pools by {trunk.global_pool!r}": trunk.global_pool not in ("token", "avg", "map"),
+        "its rotary positions are not of the plain axial form": trunk.rope is not None
+        and (not isinstance(trunk.rope, RotaryEmbeddingCat) or attention.rotate_half),
+        "its attention is gated": getattr(attention, "gate", None) is not None,
+        "its keys are shared between heads": getattr(attention, "num_kv_groups", 1) != 1,
+        f"its patches are not square ({patch[0]} x {patch[1]})": patch[0] != patch[1],
+    }
+    return next((reason for reason, found in problems.items() if found), None)

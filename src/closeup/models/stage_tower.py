@@ -1,0 +1,60 @@
+"""Towers made of convolutional stages: what is the same for all of them."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Sequence
+
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from closeup._types import Images
+from closeup.errors import InputError, suggest
+from closeup.models.routes import Route
+from closeup.models.token_tower import check_block
+from closeup.models.tower import ImageTower
+
+
+class StageTower(ImageTower):
+    """A tower whose ``blocks`` are stages, each a map at its own stride.
+
+    There is no transformer block to take apart, so a route cannot be called here: the family knows the two
+    routes that have a meaning for it by name.
+    """
+
+    routes = ("value", "attention")
+
+    @abstractmethod
+    def stem(self, images: Images) -> Float[Tensor, "batch channels rows cols"]:
+        """Return the input of the first stage."""
+
+    @abstractmethod
+    def stages(self) -> Sequence[nn.Module]:
+        """Return the stages, in order."""
+
+    def features(self, images: Images, blocks: Sequence[int]) -> list[Float[Tensor, "batch _ _ _"]]:
+        """Return the outputs of the given stages (0-based), in the order asked for; InputError for one it has not."""
+        wanted = [check_block(block, self.depth) for block in blocks]
+        outputs = [self.stem(images)]
+        for stage in list(self.stages())[: max(wanted, default=-1) + 1]:
+            outputs.append(stage(outputs[-1]))
+        return [outputs[index + 1] for index in wanted]
+
+    def last_map(self, images: Images) -> Float[Tensor, "batch channels rows cols"]:
+        """Return the map that the head sees, one cell per patch; InputError where the patch does not divide a side."""
+        height, width = images.shape[-2:]
+        if height % self.patch or width % self.patch or not height or not width:
+            raise InputError(
+                f"Images of {height} x {width} pixels are not a whole number of {self.patch}-pixel cells. "
+                "Pad them, or call Clip.encode_dense, which does."
+            )
+        return self.features(images, [self.depth - 1])[0]
+
+    def check_route(self, route: Route) -> str:
+        """Return the name of ``route``; InputError where it has no meaning for the family."""
+        if route.name not in self.routes:
+            raise InputError(
+                f"The route {route.name!r} has no meaning for a {self.family} tower: it has no transformer block "
+                f"and no class token. {suggest(route.name, self.routes)}"
+            )
+        return route.name

@@ -1,0 +1,126 @@
+"""Towers made of transformer blocks: what is the same for all of them, once the family has named its parts."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Sequence
+from typing import TypeAlias
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+from torch.utils.checkpoint import checkpoint
+
+from closeup._types import DenseMap, Embeddings, Images
+from closeup.errors import InputError
+from closeup.models.routes import Block, Route, Tokens
+from closeup.models.tower import ImageTower
+
+Grid: TypeAlias = tuple[int, int]
+"""Rows and columns of patches."""
+
+JointTokens: TypeAlias = Float[Tensor, "batch tokens dim"]
+"""Tokens after the projection, in the joint space."""
+
+
+class TokenTower(ImageTower):
+    """A tower whose layers are tokens in, tokens out; the last block is left to the route.
+
+    Blocks 1..L-1 run as they were trained. The last one is run by the route alone, so that no
+    attention is computed and thrown away.
+    """
+
+    prefix: int
+    """Number of tokens before the patches."""
+
+    @abstractmethod
+    def embed(self, images: Images) -> Tokens:
+        """Return the input of the first block: patches, prefix tokens and positions."""
+
+    @abstractmethod
+    def run_block(self, index: int, tokens: Tokens, grid: Grid) -> Tokens:
+        """Return the ordinary output of block ``index`` (0-based)."""
+
+    @abstractmethod
+    def last_block(self, grid: Grid) -> Block:
+        """Return the last block taken apart, for a route."""
+
+    @abstractmethod
+    def pool(self, tokens: Tokens) -> Embeddings:
+        """Pool and project the last block's tokens as the family does for a whole image."""
+
+    @abstractmethod
+    def project(self, tokens: Tokens) -> JointTokens:
+        """Bring each of the last block's tokens into the joint space, on its own."""
+
+    @property
+    def checkpointing(self) -> bool:
+        """Whether open_clip's gradient checkpointing is switched on for this tower."""
+        return False
+
+    def pooled(self, images: Images) -> Embeddings:
+        """Return open_clip's ``encode_image`` at any size, patches not projected."""
+        grid = self.grid(images)
+        tokens = self.tokens(images)
+        return self.pool(self._block(self.depth - 1, tokens, grid))
+
+    def dense(self, images: Images, route: Route) -> DenseMap:
+        """Return the joint-space map, one vector per patch."""
+        tokens = route(self.last_block(self.grid(images)), self.tokens(images))
+        return as_map(self.project(tokens[:, self.prefix :]), self.grid(images))
+
+    def pooled_and_dense(self, images: Images, route: Route) -> tuple[Embeddings, DenseMap]:
+        """Return the pooled embedding of the routed last block, and the map, from one pass."""
+        tokens = route(self.last_block(self.grid(images)), self.tokens(images))
+        return self.pool(tokens), as_map(self.project(tokens[:, self.prefix :]), self.grid(images))
+
+    def features(self, images: Images, blocks: Sequence[int]) -> list[Float[Tensor, "batch channels rows cols"]]:
+        """Return the patch tokens after the given blocks (0-based) as maps, before any norm or projection.
+
+        The last block runs as it was trained. Raise InputError for a block that the tower has not.
+        """
+        wanted = [check_block(block, self.depth) for block in blocks]
+        grid = self.grid(images)
+        tokens = self.embed(images)
+        outputs: dict[int, Tensor] = {}
+        for index in range(max(wanted, default=-1) + 1):
+            tokens = self._block(index, tokens, grid)
+            if index in wanted:
+                outputs[index] = as_map(tokens[:, self.prefix :], grid)
+        return [outputs[index] for index in wanted]
+
+    def grid(self, images: Images) -> Grid:
+        """Return the rows and columns of patches of images whose sides the patch divides."""
+        height, width = images.shape[-2:]
+        if height % self.patch or width % self.patch or not height or not width:
+            raise InputError(
+                f"Images of {height} x {width} pixels are not a whole number of {self.patch}-pixel patches. "
+                "Pad them, or call Clip.encode_dense, which does."
+            )
+        return height // self.patch, width // self.patch
+
+    def tokens(self, images: Images) -> Tokens:
+        """Return the input of the last block."""
+        grid = self.grid(images)
+        tokens = self.embed(images)
+        for index in range(self.depth - 1):
+            tokens = self._block(index, tokens, grid)
+        return tokens
+
+    def _block(self, index: int, tokens: Tokens, grid: Grid) -> Tokens:
+        if self.checkpointing and torch.is_grad_enabled():
+            output: Tensor = checkpoint(self.run_block, index, tokens, grid, use_reentrant=False)
+            return output
+        return self.run_block(index, tokens, grid)
+
+
+def as_map(tokens: Float[Tensor, "batch patches width"], grid: Grid) -> Float[Tensor, "batch width rows cols"]:
+    """Lay patch tokens out as a map."""
+    return tokens.transpose(1, 2).reshape(tokens.shape[0], tokens.shape[2], *grid)
+
+
+def check_block(block: int, depth: int) -> int:
+    """Return the 0-based index of ``block``, which may count from the end; raise InputError if there is none."""
+    if not -depth <= block < depth:
+        raise InputError(f"Block {block} does not exist: the tower has {depth} blocks, 0 to {depth - 1}.")
+    return block % depth

@@ -1,0 +1,163 @@
+"""Regions of images in words."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from itertools import islice, repeat
+
+import PIL.Image
+import torch
+
+from closeup._types import Boxes, Embeddings, ImageLike, Masks
+from closeup.errors import CloseupError, InputError
+from closeup.match import probabilities, score, top_k
+from closeup.models.clip import Clip
+from closeup.models.encode_regions import How
+from closeup.models.preprocess import Size
+from closeup.models.routes import Route
+from closeup.predict.image_sources import Skipped, opened
+from closeup.predict.provenance import Provenance, as_size, describe
+from closeup.predict.results import RegionResult
+from closeup.predict.words import Words, as_bank
+from closeup.regions import CropPolicy, as_boxes, as_masks, check_boxes, check_masks
+from closeup.text import Templates, TextBank
+
+
+def classify(
+    clip: Clip,
+    image: ImageLike,
+    words: Words,
+    *,
+    boxes: Boxes | None = None,
+    masks: Masks | None = None,
+    how: How = "dense",
+    top: int = 5,
+    templates: str | Templates | None = None,
+    route: str | Route = "value",
+    size: int | Size | None = None,
+    crop: CropPolicy | None = None,
+) -> RegionResult:
+    """Return the ``top`` best words for every box or mask of an image; ``classify_many`` does many images.
+
+    Args:
+        clip: The model.
+        image: A path, a PIL picture or a uint8 RGB array.
+        words: A vocabulary, names, or a text bank made with this model.
+        boxes: xyxy pixels of the original image.
+        masks: Bool planes on the original image; with ``masked-crop`` boxes may come with them.
+        how: The region encoder: ``dense`` (one pass for all regions), ``crop`` or ``masked-crop``.
+        top: Words kept for each region; all where there are fewer.
+        templates: Name of a template set or the set itself (None: "simple", or those of the bank).
+        route: How the last block is replaced in the dense map.
+        size: Longest side of the image for ``dense``, input size of the crops otherwise; pixels (None: native).
+        crop: How regions are cut out.
+
+    Raises:
+        InputError: for regions that are none of the image, with the index of the first wrong one.
+    """
+    results = classify_many(
+        clip,
+        [image],
+        words,
+        boxes=None if boxes is None else [boxes],
+        masks=None if masks is None else [masks],
+        how=how,
+        top=top,
+        templates=templates,
+        route=route,
+        size=size,
+        crop=crop,
+    )
+    return next(results)
+
+
+def classify_many(
+    clip: Clip,
+    images: Iterable[ImageLike],
+    words: Words,
+    *,
+    boxes: Iterable[Boxes] | None = None,
+    masks: Iterable[Masks] | None = None,
+    how: How = "dense",
+    top: int = 5,
+    templates: str | Templates | None = None,
+    route: str | Route = "value",
+    size: int | Size | None = None,
+    crop: CropPolicy | None = None,
+    batch: int = 8,
+    skipped: list[Skipped] | None = None,
+) -> Iterator[RegionResult]:
+    """Yield one result per image, in order, with ``batch`` images in memory; other arguments as in ``classify``.
+
+    ``boxes`` and ``masks`` have one entry an image, empty ones too. An image that cannot be opened, or whose
+    regions are none of it, is noted in ``skipped`` and passed over; without such a list its error is raised.
+
+    Raises:
+        InputError: as ``classify`` does, and where boxes or masks do not have one entry an image.
+    """
+    if top < 1:
+        raise InputError(f"top is {top}; ask for at least one word a region.")
+    bank = as_bank(clip, words, templates)
+    made = describe(clip, bank, region_encoder=how, route=route, image_size=as_size(clip, size), top=top)
+    tasks = _tasks(images, boxes, masks, skipped)
+
+    def encode(chunk: list[_Task]) -> list[Embeddings]:
+        with torch.inference_mode():
+            return clip.encode_regions(
+                [task.picture for task in chunk],
+                boxes=None if boxes is None else [task.boxes for task in chunk if task.boxes is not None],
+                masks=None if masks is None else [task.masks for task in chunk if task.masks is not None],
+                how=how,
+                route=route,
+                size=size,
+                crop=crop,
+                batch=batch,
+            )
+
+    chunks = iter(lambda: list(islice(tasks, batch)), [])
+    return (
+        _result(task, regions.clone(), clip.logit_scale, bank, made)
+        for chunk in chunks
+        for task, regions in zip(chunk, encode(chunk), strict=True)
+    )
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Task:
+    image: ImageLike
+    picture: PIL.Image.Image
+    boxes: Boxes | None
+    masks: Masks | None
+
+
+def _tasks(
+    images: Iterable[ImageLike],
+    boxes: Iterable[Boxes] | None,
+    masks: Iterable[Masks] | None,
+    skipped: list[Skipped] | None,
+) -> Iterator[_Task]:
+    """Open the images one by one, and check that their regions are theirs."""
+    for index, image, picture in opened(images, skipped):
+        try:
+            yield _Task(image, picture, _boxes_of(index, picture), _masks_of(index, picture))
+        except CloseupError as error:
+            if skipped is None:
+                raise
+            skipped.append(Skipped(index, image, error))
+
+
+def _result(task: _Task, regions: Embeddings, scale: float, bank: TextBank, made: Provenance) -> RegionResult:
+    scores = score(regions, bank).cpu()
+    best, labels = top_k(scores, int(made.settings["top"]))
+    return RegionResult(
+        image=task.image,
+        size=(task.picture.height, task.picture.width),
+        boxes=task.boxes,
+        masks=task.masks,
+        labels=labels,
+        scores=best,
+        probabilities=probabilities(scores, scale).gather(1, labels),
+        names=bank.names,
+        provenance=made,
+    )

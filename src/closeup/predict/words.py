@@ -1,0 +1,58 @@
+"""Words in any form that a user may have them become one text bank."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TypeAlias
+
+from closeup.errors import InputError
+from closeup.models.clip import Clip
+from closeup.text import Templates, TextBank, Vocabulary, build_bank
+
+Words: TypeAlias = Vocabulary | TextBank | Sequence[str]
+"""A vocabulary, its names alone, or a bank that the same model made of it (to embed the words only once)."""
+
+
+def as_bank(clip: Clip, words: Words, templates: str | Templates | None = None) -> TextBank:
+    """Return the text bank of some words; ``templates`` None stands for "simple", or for those of a given bank.
+
+    Raises:
+        InputError: for a bank of another model, or of other templates than the ones asked for.
+    """
+    if not isinstance(words, TextBank):
+        vocabulary = words if isinstance(words, Vocabulary) else Vocabulary(words)
+        return build_bank(clip, vocabulary, templates="simple" if templates is None else templates)
+    if words.fingerprint != clip.fingerprint:
+        raise InputError(
+            f"The text bank was made by the model {words.fingerprint[:12]} and this one is {clip.fingerprint[:12]} "
+            f"({clip.name}). Give the vocabulary itself, or a bank built with this model."
+        )
+    wanted = templates.name if isinstance(templates, Templates) else templates
+    if wanted not in (None, words.templates):
+        raise InputError(
+            f"The text bank was made with the templates {words.templates!r}, not {wanted!r}. Leave the templates out, "
+            "or give the vocabulary itself."
+        )
+    return words
+
+
+def with_word(clip: Clip, words: Words, word: str, templates: str | Templates | None = None) -> tuple[TextBank, int]:
+    """Return a bank that holds ``word``, added as the last one where it is missing, and the word's label.
+
+    Raises:
+        InputError: as ``as_bank``, and for a prebuilt bank without the word.
+    """
+    if isinstance(words, TextBank):
+        return as_bank(clip, words, templates), words.vocabulary.index(word)
+    vocabulary = words if isinstance(words, Vocabulary) else Vocabulary(words)
+    if word not in vocabulary:
+        vocabulary = _extended(vocabulary, word)
+    return as_bank(clip, vocabulary, templates), vocabulary.index(word)
+
+
+def _extended(vocabulary: Vocabulary, word: str) -> Vocabulary:
+    synonyms = dict(zip(vocabulary.names, vocabulary.synonyms, strict=True))
+    novel = None
+    if vocabulary.novel is not None:
+        novel = [name for name, mark in zip(vocabulary.names, vocabulary.novel, strict=True) if mark]
+    return Vocabulary([*vocabulary.names, word], synonyms=synonyms, novel=novel)

@@ -1,0 +1,62 @@
+"""The order of training data: a function of the step alone, whatever the number of workers or processes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from torch.utils.data import DataLoader, Dataset
+
+from closeup.recipes.recipe import Batch, Recipe
+
+
+class Positions(Dataset[Any]):
+    """Sample number ``position`` of a recipe, for data loader workers."""
+
+    def __init__(self, recipe: Recipe) -> None:
+        self._recipe = recipe
+
+    def __getitem__(self, position: int) -> Any:  # noqa: ANN401  (a recipe's sample is its own affair)
+        return self._recipe.sample(position)
+
+
+class ShardedBatches:
+    """Yields the positions of every local batch from ``start`` to ``stop``, in units of global batches.
+
+    The global batch of step ``s`` is positions ``s * size`` to ``(s + 1) * size``; each of ``world``
+    processes takes its contiguous share, cut into ``parts`` for gradient accumulation.
+    """
+
+    def __init__(self, start: int, stop: int, size: int, *, rank: int = 0, world: int = 1, parts: int = 1) -> None:
+        self._span = (start, stop)
+        self._size = size
+        self._rank, self._world, self._parts = rank, world, parts
+
+    def __len__(self) -> int:
+        return (self._span[1] - self._span[0]) * self._parts
+
+    def __iter__(self) -> Iterator[list[int]]:
+        share = self._size // (self._world * self._parts)
+        for step in range(*self._span):
+            for part in range(self._parts):
+                first = step * self._size + (part * self._world + self._rank) * share
+                yield list(range(first, first + share))
+
+
+def loader(recipe: Recipe, batches: ShardedBatches, workers: int, *, pin: bool = False) -> DataLoader[Batch]:
+    """Return a loader of the recipe's collated batches in exactly the order of ``batches``."""
+    return DataLoader(
+        Positions(recipe),
+        batch_sampler=batches,  # type: ignore[arg-type]  (a sampler is any sized iterable)
+        collate_fn=recipe.collate,
+        num_workers=workers,
+        persistent_workers=False,
+        pin_memory=pin,
+        prefetch_factor=4 if workers else None,
+        worker_init_fn=_one_thread if workers else None,
+    )
+
+
+def _one_thread(_: int) -> None:
+    torch.set_num_threads(1)

@@ -1,0 +1,47 @@
+"""What a recipe tells the training loop: what is trained, on which batches, with which loss."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar
+
+from torch import Tensor, nn
+
+Batch = Mapping[str, Tensor]
+"""Named tensors whose first axis is the picture."""
+
+
+class Recipe(ABC):
+    """One adaptation method, in the form that the training loop drives.
+
+    ``module`` holds every parameter, and its ``forward`` maps a batch to named scalars of which ``loss`` is
+    minimised; the loop never reaches around that ``forward``, so gradients are synchronised on many
+    devices as they should be. Only the parameters named by ``trainable`` move.
+    """
+
+    name: ClassVar[str]
+    module: nn.Module
+
+    @abstractmethod
+    def trainable(self) -> Mapping[str, nn.Parameter]:
+        """Return the parameters to train by their name in ``module``."""
+
+    @abstractmethod
+    def sample(self, position: int) -> Any:  # noqa: ANN401  (a recipe's sample is its own affair)
+        """Return training picture number ``position``: a function of the configuration and the number alone."""
+
+    @abstractmethod
+    def collate(self, samples: Sequence[Any]) -> Batch:
+        """Put the samples of one batch together."""
+
+    def decays(self, name: str, parameter: nn.Parameter) -> bool:
+        """Return whether weight decay applies: to matrices, not to gains, biases and scalars."""
+        return parameter.ndim >= 2
+
+    def after_step(self) -> None:  # noqa: B027  (most recipes have nothing to do here)
+        """Run after every optimiser step, for constraints on parameters."""
+
+    def evaluate(self) -> dict[str, float]:
+        """Return figures for the log, measured on data held out from training."""
+        return {}

@@ -1,0 +1,77 @@
+"""Training state on disk: always one whole checkpoint there, whenever the process is killed."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch import nn
+
+from closeup.errors import CloseupError, DataError
+
+_POINTER = "state.json"
+
+
+@dataclass(frozen=True, slots=True)
+class SavedState:
+    """Where training stands: steps done, and the configuration that made them."""
+
+    step: int
+    config: dict[str, Any]
+
+
+def save_state(folder: Path, module: nn.Module, optimizer: torch.optim.Optimizer, state: SavedState) -> None:
+    """Write weights, optimiser and step beside the last state, then point to them, then drop the last one.
+
+    Raises:
+        CloseupError: the disk is full or the folder cannot be written; the last state stays as it was.
+    """
+    fresh = folder / f"state-{state.step:08d}"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        fresh.mkdir(exist_ok=True)
+        tensors = {name: value.detach().contiguous().cpu() for name, value in module.state_dict().items()}
+        save_file(_unshared(tensors), fresh / "module.safetensors")
+        torch.save(optimizer.state_dict(), fresh / "optimizer.pt")
+        pointer = folder / f"{_POINTER}.{os.getpid()}"
+        pointer.write_text(json.dumps({"folder": fresh.name, "step": state.step, "config": state.config}, indent=1))
+        os.replace(pointer, folder / _POINTER)
+    except OSError as error:
+        shutil.rmtree(fresh, ignore_errors=True)
+        raise CloseupError(
+            f"Cannot write the checkpoint of step {state.step} to {folder}: {error.strerror or error}. "
+            "The last good checkpoint is untouched; free some space or choose another folder, then resume."
+        ) from error
+    for old in folder.glob("state-*"):
+        if old.is_dir() and old.name != fresh.name:
+            shutil.rmtree(old, ignore_errors=True)
+
+
+def load_state(folder: Path, module: nn.Module, optimizer: torch.optim.Optimizer) -> SavedState:
+    """Read the last state into a module and its optimiser.
+
+    Raises:
+        DataError: there is no state in the folder, or it cannot be read.
+    """
+    pointer = folder / _POINTER
+    if not pointer.is_file():
+        raise DataError(f"No training state in {folder}: there is nothing to resume. Start without --resume.")
+    try:
+        saved = json.loads(pointer.read_text())
+        place = folder / saved["folder"]
+        module.load_state_dict(load_file(place / "module.safetensors"), strict=False)
+        optimizer.load_state_dict(torch.load(place / "optimizer.pt", weights_only=True, map_location="cpu"))
+    except (OSError, ValueError, KeyError, RuntimeError) as error:
+        raise DataError(f"The training state in {folder} cannot be read: {error}") from error
+    return SavedState(saved["step"], saved["config"])
+
+
+def _unshared(tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    seen: dict[int, str] = {}
+    return {name: value for name, value in tensors.items() if seen.setdefault(value.data_ptr(), name) == name}

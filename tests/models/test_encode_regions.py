@@ -1,0 +1,165 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import PIL.Image
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from torchvision.ops import roi_align
+
+from closeup.errors import InputError
+from closeup.models.clip import Clip
+from closeup.regions import CropPolicy
+from goldens import assert_close
+from tiny_clips import eva_clip, picture, vit_clip
+
+SIZES = [(40, 64), (64, 64), (40, 64), (90, 33)]
+
+
+@pytest.fixture(scope="module")
+def clip() -> Clip:
+    return vit_clip()
+
+
+def boxes_of(height: int, width: int) -> Tensor:
+    parts = torch.tensor([[0.0, 0.0, 1.0, 1.0], [0.1, 0.2, 0.5, 0.9], [0.61, 0.4, 0.65, 0.45], [0.5, 0.5, 1.4, 1.2]])
+    return parts * torch.tensor([width, height] * 2)
+
+
+def masks_of(height: int, width: int) -> Tensor:
+    rows, cols = torch.arange(height)[:, None], torch.arange(width)
+    return torch.stack([(rows + cols) % 7 < 3, (rows - height / 2) ** 2 + (cols - width / 2) ** 2 < 90, rows + cols == 0])
+
+
+def mixed() -> tuple[list[np.ndarray], list[Tensor], list[Tensor]]:
+    images = [picture(*size, seed).numpy() for seed, size in enumerate(SIZES)]
+    return images, [boxes_of(*size) for size in SIZES], [masks_of(*size) for size in SIZES]
+
+
+def test_dense_boxes_are_roi_align_of_the_map(clip: Clip) -> None:
+    images, boxes, _ = mixed()
+    for image, table, ours in zip(images, boxes, clip.encode_regions(images, boxes=boxes), strict=True):
+        tensor, placement = clip.preprocess(image, policy="fit")
+        with torch.no_grad():
+            maps = clip.encode_dense(tensor[None])
+        cells = placement.boxes_to_canvas(table) / clip.patch
+        assert_close(ours, F.normalize(roi_align(maps, [cells], 1, aligned=True)[..., 0, 0], dim=1), 1e-5)
+
+
+def test_dense_masks_are_means_of_the_map(clip: Clip) -> None:
+    image = picture(64, 64).numpy()
+    tensor, _ = clip.preprocess(image, policy="fit", size=64)
+    with torch.no_grad():
+        maps = clip.encode_dense(tensor[None])[0]
+    mask = torch.zeros(1, 64, 64, dtype=torch.bool)
+    mask[:, 16:40, 8:24] = True
+    ours = clip.encode_regions(image, masks=mask, size=64)[0]
+    assert_close(ours[0], F.normalize(maps[:, 2:5, 1:3].mean(dim=(1, 2)), dim=0), 1e-5)
+
+
+def test_grid_is_its_boxes_row_by_row(clip: Clip) -> None:
+    image = picture(60, 90).numpy()
+    cells = [[x, y, x + 30, y + 30] for y in (0, 30) for x in (0, 30, 60)]
+    for how in ("dense", "crop"):
+        by_grid = clip.encode_regions(image, grid=(2, 3), how=how)[0]
+        assert_close(by_grid, clip.encode_regions(image, boxes=cells, how=how)[0], 1e-6)
+
+
+@pytest.mark.parametrize("how", ["dense", "crop", "masked-crop"])
+@pytest.mark.parametrize("make", [vit_clip, eva_clip])
+def test_company_does_not_matter(make: type[Clip], how: str) -> None:
+    clip = make()
+    images, boxes, masks = mixed()
+    regions = {"masks": masks} if how == "masked-crop" else {"boxes": boxes}
+    together = clip.encode_regions(images, how=how, batch=2, **regions)
+    assert [len(part) for part in together] == [len(part) for part in next(iter(regions.values()))]
+    for index, image in enumerate(images):
+        own = {name: value[index] for name, value in regions.items()}
+        alone = clip.encode_regions(image, how=how, batch=1, **own)
+        assert len(alone) == 1
+        assert_close(together[index], alone[0], 1e-5)
+        assert_close(together[index].norm(dim=1), torch.ones(len(together[index])), 1e-5)
+
+
+def test_neighbours_do_not_matter(clip: Clip) -> None:
+    image, boxes = picture(40, 64).numpy(), boxes_of(40, 64)
+    together = clip.encode_regions(image, boxes=boxes)[0]
+    for index in range(len(boxes)):
+        assert_close(together[index : index + 1], clip.encode_regions(image, boxes=boxes[index : index + 1])[0], 1e-5)
+
+
+def test_crop_is_the_image_of_the_cut_out(clip: Clip) -> None:
+    image = PIL.Image.fromarray(picture(50, 70).numpy())
+    ours = clip.encode_regions(image, boxes=[[10, 5, 40, 25]], how="crop")[0]
+    cut = image.crop((10, 5, 40, 25))
+    with torch.no_grad():
+        tensor, _ = clip.preprocess(cut, policy="longest-pad-centre")
+        assert_close(ours, clip.encode_image(tensor[None], normalize=True), 1e-5)
+        squashed, _ = clip.preprocess(cut, policy="squash")
+        policy = CropPolicy(shape="squash")
+        ours = clip.encode_regions(image, boxes=[[10, 5, 40, 25]], how="crop", crop=policy)[0]
+        assert_close(ours, clip.encode_image(squashed[None], normalize=True), 1e-5)
+
+
+def test_masked_crop_does_not_see_its_surroundings(clip: Clip) -> None:
+    image, mask = picture(50, 70).numpy(), torch.zeros(1, 50, 70, dtype=torch.bool)
+    mask[0, 10:30, 20:50] = True
+    mask[0, 10:15, 20:25] = False
+    other = np.where(mask[0, :, :, None], image, 255 - image)
+    first, second = clip.encode_regions([image, other], masks=[mask, mask], how="masked-crop")
+    assert torch.equal(first, second)
+    seen, other_seen = clip.encode_regions([image, other], masks=[mask, mask], how="crop")
+    assert not torch.allclose(seen, other_seen)
+
+
+def test_images_without_regions_have_their_place(clip: Clip) -> None:
+    images, boxes, _ = mixed()
+    boxes[0], boxes[2] = torch.zeros(0, 4), []
+    for how in ("dense", "crop"):
+        assert [tuple(part.shape) for part in clip.encode_regions(images, boxes=boxes, how=how)] == [
+            (0, 24),
+            (4, 24),
+            (0, 24),
+            (4, 24),
+        ]
+    assert clip.encode_regions([], boxes=[]) == []
+    assert clip.encode_regions([], boxes=[], how="crop") == []
+
+
+def test_paths_and_pictures_are_the_same_image(clip: Clip, tmp_path: Path) -> None:
+    image = PIL.Image.fromarray(picture(40, 64).numpy())
+    image.save(tmp_path / "a.png")
+    forms = [image, np.asarray(image), tmp_path / "a.png", str(tmp_path / "a.png")]
+    for embeddings in clip.encode_regions(forms, grid=(2, 2)):
+        assert torch.equal(embeddings, clip.encode_regions(image, grid=(2, 2))[0])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({}, "got no regions. Give boxes, masks or grid"),
+        ({"boxes": [[0, 0, 1, 1]], "grid": (1, 1)}, "got boxes and grid"),
+        ({"boxes": [[0, 0, 1, 1]], "how": "masked-crop"}, "got boxes. Give masks"),
+        ({"boxes": [[0, 0, 1, 1]], "how": "crops"}, "Unknown region encoder 'crops'. Did you mean 'crop'"),
+        ({"boxes": [[0, 0, 9, 9], [5, 5, 5, 9]]}, "box 1 of image 0 has no area"),
+        ({"boxes": [[0, 0, 9, 9], [70, 5, 80, 9]]}, "box 1 of image 0 lies outside"),
+        ({"masks": np.zeros((1, 40, 64), bool)}, "mask 0 of image 0 is empty"),
+        ({"masks": np.ones((1, 64, 40), bool)}, "exchanged"),
+        ({"grid": (0, 3)}, "grid of 0 x 3"),
+    ],
+)
+def test_wrong_regions_are_named(clip: Clip, arguments: dict[str, object], message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        clip.encode_regions(picture(40, 64).numpy(), **arguments)
+
+
+def test_wrong_regions_name_their_image(clip: Clip, tmp_path: Path) -> None:
+    PIL.Image.fromarray(picture(40, 64).numpy()).save(tmp_path / "b.png")
+    images = [picture(40, 64).numpy(), tmp_path / "b.png"]
+    with pytest.raises(InputError, match=r"box 0 of image 1 \(.*b.png\)"):
+        clip.encode_regions(images, boxes=[[[0, 0, 9, 9]], [[5, 5, 5, 9]]])
+    with pytest.raises(InputError, match="boxes has 1 entries for 2 images"):
+        clip.encode_regions(images, boxes=[[[0, 0, 9, 9]]])

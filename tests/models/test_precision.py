@@ -1,0 +1,38 @@
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import nn
+
+from closeup.models.precision import PARITY, bf16_is_fast, parity
+from tiny_clips import as_clip, vit_clip, vit_config, vit_model
+from tiny_towers import images
+
+
+def test_parity_is_a_cosine_near_one() -> None:
+    assert PARITY < parity(vit_clip().tower, torch.device("cpu")) < 1
+
+
+def test_answer_for_this_machine_is_a_bool() -> None:
+    assert isinstance(bf16_is_fast(torch.device("cpu")), bool)
+    assert not bf16_is_fast(torch.device("meta"))
+
+
+def fragile(model: nn.Module) -> nn.Module:
+    """Shift the last tokens so far that bf16 cannot tell them apart."""
+    with torch.no_grad():
+        model.visual.transformer.resblocks[-1].mlp.c_proj.bias.add_(3000.0)
+        model.visual.transformer.resblocks[0].ln_1.weight.mul_(40.0)
+        model.visual.transformer.resblocks[1].ln_1.weight.mul_(40.0)
+    return model
+
+
+@pytest.mark.skipif(not bf16_is_fast(torch.device("cpu")), reason="this CPU has no bf16 matrix unit")
+@torch.no_grad()
+def test_auto_halves_only_a_model_that_bears_it() -> None:
+    pictures = images(32, 32)
+    for change, halved in ((lambda model: model, True), (fragile, False)):
+        model = change(vit_model())
+        auto, exact = (as_clip(model, vit_config(), precision) for precision in ("auto", "fp32"))
+        assert (parity(auto.tower, torch.device("cpu")) >= PARITY) is halved
+        assert torch.equal(auto.encode_dense(pictures), exact.encode_dense(pictures)) is not halved
