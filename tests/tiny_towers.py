@@ -14,7 +14,7 @@ from torch import Tensor, nn
 TEXT = {"context_length": 8, "vocab_size": 50, "width": 16, "heads": 2, "layers": 1}
 
 
-def randomise(module: nn.Module, seed: int = 0) -> nn.Module:
+def randomise(module: nn.Module, seed: int = 0, conv_gain: float = 1.5) -> nn.Module:
     """Give every parameter and running statistic a value that hides nothing: no zero scale, no equal norm."""
     generator = torch.Generator().manual_seed(seed)
     for name, tensor in module.state_dict().items():
@@ -22,7 +22,7 @@ def randomise(module: nn.Module, seed: int = 0) -> nn.Module:
             continue
         noise = torch.randn(tensor.shape, generator=generator)
         # Convolutions need more, or ReLUs fade the picture out; a sharp attention pool needs most.
-        gain = 4.0 if "attnpool" in name else 1.5 if tensor.dim() == 4 else 1.2
+        gain = 4.0 if "attnpool" in name else conv_gain if tensor.dim() == 4 else 1.2
         value = noise * (gain * tensor[0].numel() ** -0.5) if tensor.dim() > 1 else noise * 0.2
         is_scale = tensor.dim() == 1 and (name.endswith(("weight", "running_var", "gamma")))
         tensor.copy_(value.abs() + 0.5 if is_scale else value)
@@ -30,9 +30,9 @@ def randomise(module: nn.Module, seed: int = 0) -> nn.Module:
 
 
 def published_clip(name: str) -> CLIP:
-    """Return the image tower of a published architecture, random, beside a text tower that costs nothing."""
+    """Return the image tower of a published architecture as it is initialised, beside a small text tower."""
     config = open_clip.get_model_config(name)
-    return randomise(CLIP(config["embed_dim"], config["vision_cfg"], TEXT))
+    return CLIP(config["embed_dim"], config["vision_cfg"], TEXT).eval()
 
 
 def resnet_clip(image_size: int = 64) -> CLIP:
@@ -65,7 +65,7 @@ def fastvit_clip() -> CLIP:
         layers=(1, 1, 1, 1), embed_dims=(32, 32, 32, 64), mlp_ratios=(2,) * 4, token_mixers=mixers, num_classes=24
     )
     clip.visual.head = nn.Sequential()
-    return randomise(clip)
+    return randomise(clip, conv_gain=1.0)
 
 
 def images(height: int, width: int, count: int = 2, seed: int = 1) -> Tensor:

@@ -47,7 +47,7 @@ _HOMES = {
 }
 # Names are fetched when first used: torch takes seconds to import, and a command's --help needs none of it.
 
-__all__ = sorted([*_HOMES, "__version__"])  # noqa: PLE0605
+__all__ = sorted([*_HOMES, "__version__"])
 
 
 def __getattr__(name: str) -> object:

@@ -10,7 +10,7 @@ import PIL.Image
 from jaxtyping import Bool, Float, Int, UInt8
 from torch import Tensor
 
-ImageLike: TypeAlias = str | Path | PIL.Image.Image | UInt8[np.ndarray, "height width 3"]
+ImageLike: TypeAlias = str | Path | PIL.Image.Image | UInt8[np.ndarray, "_ _ 3"]
 """An image at the public edge: a path, a PIL picture, or a uint8 RGB array."""
 
 Images: TypeAlias = Float[Tensor, "batch 3 height width"]

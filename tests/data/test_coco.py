@@ -14,6 +14,7 @@ from pycocotools.coco import COCO
 
 from closeup.data.coco import CocoCaptions, CocoInstances
 from closeup.data.lvis import Lvis
+from closeup.data.record import iterate
 from closeup.data.rle import decode_mask, encode_mask
 from closeup.errors import DataError
 from closeup.geometry import masks_to_boxes
@@ -134,7 +135,7 @@ def test_boxes_alone_masks_alone_and_attributes(folder: Path) -> None:
 def test_negative_indices_and_iteration_work_like_a_list(folder: Path) -> None:
     reader = CocoInstances(write(folder, document()), folder)
     assert reader[-1].id == "3"
-    assert [record.id for record in reader] == ["7", "3"]
+    assert [record.id for record in iterate(reader)] == ["7", "3"]
 
 
 def change(content: dict[str, Any], table: str, index: int, **values: object) -> dict[str, Any]:
@@ -263,7 +264,7 @@ def test_a_real_detection_file() -> None:
     path = SAMPLE / "panoptic_coco_detection_format.json"
     reader = CocoInstances(path, SAMPLE / "input_images", crowd="keep")
     theirs = official(path)
-    for record in reader:
+    for record in iterate(reader):
         record.load()
         assert record.masks is not None
         areas = [each["area"] for each in theirs.imgToAnns[int(record.id)]]

@@ -11,6 +11,7 @@ import torch
 
 from closeup.data.coco import CocoInstances
 from closeup.data.coco_panoptic import CocoPanoptic, colour_segments, read_segments
+from closeup.data.record import iterate
 from closeup.errors import DataError
 from closeup.geometry import masks_to_boxes
 from goldens import SHARED
@@ -135,8 +136,8 @@ def test_the_real_sample_agrees_with_its_other_forms() -> None:
     assert (len(reader.names), sum(reader.things)) == (133, 80)
     annotations = json.loads((SAMPLE / "panoptic_examples.json").read_text())["annotations"]
     detection = CocoInstances(SAMPLE / "panoptic_coco_detection_format.json", crowd="keep")
-    detections = {record.id: record for record in detection}
-    for record, row in zip(reader, annotations, strict=True):
+    detections = {record.id: record for record in iterate(detection)}
+    for record, row in zip(iterate(reader), annotations, strict=True):
         record.load()
         other = detections[record.id]
         assert record.masks is not None
@@ -157,7 +158,7 @@ def test_the_real_label_map_agrees_with_the_two_channel_form() -> None:
     reader = CocoPanoptic(SAMPLE / "panoptic_examples.json", SAMPLE / "panoptic_examples")
     document = json.loads((SAMPLE / "panoptic_examples.json").read_text())
     ids = sorted(row["id"] for row in document["categories"])
-    for record, row in zip(reader, document["annotations"], strict=True):
+    for record, row in zip(iterate(reader), document["annotations"], strict=True):
         with PIL.Image.open(SAMPLE / "panoptic_examples_2ch_format" / row["file_name"]) as picture:
             categories = np.asarray(picture)[..., 0]
         assert record.label_map is not None

@@ -8,6 +8,7 @@ import pytest
 
 from closeup.data.captions import Captioned, read_captions
 from closeup.data.folder import ImageFolder
+from closeup.data.record import iterate
 from closeup.errors import DataError
 
 
@@ -21,8 +22,8 @@ def photos(tmp_path: Path) -> Path:
 
 def test_records_are_named_by_their_path_below_the_common_folder(photos: Path) -> None:
     reader = ImageFolder(photos)
-    assert [record.id for record in reader] == ["cats/1.png", "cats/10.png", "dogs/2.png"]
-    assert [record.id for record in ImageFolder(photos / "cats" / "1.png")] == ["1.png"]
+    assert [record.id for record in iterate(reader)] == ["cats/1.png", "cats/10.png", "dogs/2.png"]
+    assert [record.id for record in iterate(ImageFolder(photos / "cats" / "1.png"))] == ["1.png"]
     record = reader[1]
     assert (record.size, record.captions, record.count) == (None, (), 0)
     assert record.load().size == (4, 3)
@@ -32,17 +33,17 @@ def test_records_are_named_by_their_path_below_the_common_folder(photos: Path) -
 def test_captions_beside_the_images(photos: Path) -> None:
     (photos / "cats" / "1.txt").write_text("A cat.\n\n On a mat. \n")
     reader = ImageFolder(photos, captions="sidecar")
-    assert [record.captions for record in reader] == [("A cat.", "On a mat."), (), ()]
+    assert [record.captions for record in iterate(reader)] == [("A cat.", "On a mat."), (), ()]
 
 
 def test_captions_of_one_file(photos: Path, tmp_path: Path) -> None:
     table = tmp_path / "captions.tsv"
     table.write_text('cats/1.png\tA "cat".\n2\tA dog.\n\ncats/1.png\tOn a mat.\n')
     expected = [('A "cat".', "On a mat."), (), ("A dog.",)]
-    assert [record.captions for record in ImageFolder(photos, captions=table)] == expected
+    assert [record.captions for record in iterate(ImageFolder(photos, captions=table))] == expected
     document = tmp_path / "captions.json"
     document.write_text(json.dumps({"cats/1.png": ['A "cat".', "On a mat."], "2.png": "A dog."}))
-    assert [record.captions for record in ImageFolder(photos, captions=str(document))] == expected
+    assert [record.captions for record in iterate(ImageFolder(photos, captions=str(document)))] == expected
 
 
 def test_captions_that_belong_to_no_image_are_refused(photos: Path, tmp_path: Path) -> None:
@@ -77,5 +78,5 @@ def test_a_missing_caption_file(tmp_path: Path) -> None:
 
 def test_captions_join_any_reader_by_id(photos: Path) -> None:
     reader = Captioned(ImageFolder(photos), {"dogs/2.png": ["A dog."]})
-    assert [record.captions for record in reader] == [(), (), ("A dog.",)]
+    assert [record.captions for record in iterate(reader)] == [(), (), ("A dog.",)]
     assert len(reader) == 3

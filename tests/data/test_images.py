@@ -297,7 +297,7 @@ def test_folders_are_searched_recursively_and_sorted_as_people_count(tmp_path: P
 
 def test_files_and_globs_keep_the_order_given_and_come_once(tmp_path: Path) -> None:
     fill(tmp_path, "z.jpg", "a.jpg", "deep/b.png", "plan.dat")
-    sources = [tmp_path / "z.jpg", str(tmp_path / "**" / "*.*"), tmp_path / "plan.dat"]
+    sources: list[str | Path] = [tmp_path / "z.jpg", str(tmp_path / "**" / "*.*"), tmp_path / "plan.dat"]
     names = [path.name for path in list_images(sources)]
     assert names == ["z.jpg", "a.jpg", "b.png", "plan.dat"]
 

@@ -11,6 +11,7 @@ from closeup.data import ade20k
 from closeup.data.ade20k import open_ade20k
 from closeup.data.camvid import NAMES, open_camvid
 from closeup.data.labelmaps import LabelMapFolder
+from closeup.data.record import iterate
 from closeup.errors import DataError, InputError
 from goldens import SHARED
 
@@ -31,7 +32,7 @@ def test_ids_are_shifted_and_ignored(tmp_path: Path) -> None:
     fill(tmp_path, "b/img2", np.array([[0, 1, 2], [3, 3, 255]], np.uint8))
     fill(tmp_path, "b/img10", np.array([[1, 1, 1], [2, 2, 2]], np.uint8))
     reader = LabelMapFolder(tmp_path / "images", tmp_path / "labels", ["a", "b", "c"], ignore={0, 255}, offset=1)
-    assert [record.id for record in reader] == ["b/img2", "b/img10"]
+    assert [record.id for record in iterate(reader)] == ["b/img2", "b/img10"]
     record = reader[0]
     assert record.label_map is not None
     assert record.label_map.tolist() == [[-1, 0, 1], [2, 2, -1]]
@@ -109,7 +110,7 @@ def test_every_real_camvid_record_opens(split: str, count: int) -> None:
     assert len(reader) == count
     assert reader.names == NAMES
     seen: set[int] = set()
-    for index, record in enumerate(reader):
+    for index, record in enumerate(iterate(reader)):
         assert record.label_map is not None
         assert record.size == (360, 480)
         seen |= set(record.label_map.unique().tolist())
@@ -122,7 +123,7 @@ def test_every_real_camvid_record_opens(split: str, count: int) -> None:
 def test_the_real_ade20k_sample() -> None:
     reader = open_ade20k(ADE / "sampleData")
     assert len(reader) == 3
-    for record in reader:
+    for record in iterate(reader):
         record.load()
         with PIL.Image.open(ADE / "sampleData" / "annotations" / f"{record.id}.png") as picture:
             stored = np.asarray(picture).astype(int)

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from closeup.data.record import Reader, Record
+from closeup.data.record import Reader, Record, iterate
 from closeup.errors import InputError
 
 PICTURE = np.zeros((4, 6, 3), np.uint8)
@@ -53,4 +53,4 @@ def test_a_list_like_class_is_a_reader() -> None:
 
     reader: Reader = One()
     assert isinstance(reader, Reader)
-    assert [item.id for item in reader] == ["one"]
+    assert [item.id for item in iterate(reader)] == ["one"]

@@ -18,7 +18,7 @@ from closeup.data.coco import CocoCaptions, CocoInstances
 from closeup.data.coco_panoptic import CocoPanoptic
 from closeup.data.images import open_image
 from closeup.data.labelmaps import LabelMapFolder
-from closeup.data.record import Record
+from closeup.data.record import Record, iterate
 from closeup.data.registry import open_reader
 from closeup.data.write_coco import write_coco_captions, write_coco_instances, write_coco_panoptic
 from closeup.data.write_labelmaps import write_labelmaps
@@ -70,7 +70,7 @@ def test_instances_come_back_and_pycocotools_loads_them(tmp_path: Path, ids: tup
     path = write_coco_instances(iter(records), NAMES, tmp_path / "instances.json", images=tmp_path / "images")
     reader = open_reader(f"coco:{tmp_path}")
     assert reader.names == NAMES
-    for record, back in zip(records, reader, strict=True):
+    for record, back in zip(records, iterate(reader), strict=True):
         assert back.id == record.id
         assert back.size == record.size
         assert back.attributes == record.attributes
@@ -110,7 +110,7 @@ def test_panoptic_comes_back(tmp_path: Path) -> None:
     )
     reader = open_reader(f"coco-panoptic:{tmp_path}")
     assert (reader.names, reader.things) == (NAMES, THINGS)
-    for record, back in zip(records, reader, strict=True):
+    for record, back in zip(records, iterate(reader), strict=True):
         assert back.id == record.id
         assert record.boxes is not None
         assert record.masks is not None
@@ -140,11 +140,13 @@ def test_pixels_that_only_the_label_map_names_become_segments(tmp_path: Path) ->
 def test_captions_come_back_and_join_other_readers(tmp_path: Path) -> None:
     records = [scene("a", 0), scene("b", 1)]
     path = write_coco_captions(records, tmp_path / "captions.json", images=tmp_path / "images")
-    assert [record.captions for record in CocoCaptions(path, tmp_path / "images")] == [r.captions for r in records]
+    assert [record.captions for record in iterate(CocoCaptions(path, tmp_path / "images"))] == [
+        r.captions for r in records
+    ]
     assert [len(official(path).imgToAnns[number]) for number in (1, 2)] == [2, 2]
     write_coco_instances(records, NAMES, tmp_path / "instances.json")
     joined = open_reader(f"coco:{tmp_path}?captions=captions.json")
-    assert [record.captions for record in joined] == [record.captions for record in records]
+    assert [record.captions for record in iterate(joined)] == [record.captions for record in records]
 
 
 @pytest.mark.parametrize(("offset", "ignore", "folder"), [(0, None, "labels"), (1, 0, "annotations")])
@@ -153,7 +155,7 @@ def test_label_maps_come_back(tmp_path: Path, offset: int, ignore: int | None, f
     root = write_labelmaps(records, NAMES, tmp_path / "out", offset=offset, ignore=ignore, labels=folder)
     reader = open_reader(f"labelmaps:{root}?offset={offset}&ignore={255 if ignore is None else ignore}")
     assert reader.names == NAMES
-    for record, back in zip(records, reader, strict=True):
+    for record, back in zip(records, iterate(reader), strict=True):
         assert back.id == record.id
         assert same(back.label_map, record.label_map)
         assert np.array_equal(np.asarray(back.load()), np.asarray(open_image(record.image)))
@@ -186,7 +188,7 @@ def test_wrong_records_are_named_and_nothing_is_left(tmp_path: Path) -> None:
         write_coco_captions([full, full], path)
     with pytest.raises(InputError, match="label 2, but there are 2 names"):
         write_coco_instances([full], NAMES[:2], path)
-    with pytest.raises(InputError, match="4 regions and no labels"):
+    with pytest.raises(InputError, match="4 regions without labels"):
         write_coco_instances([Record("1", full.image, full.size, boxes=full.boxes)], NAMES, path)
     with pytest.raises(InputError, match="neither masks nor a label map"):
         write_coco_panoptic([Record("1", full.image, full.size)], NAMES, THINGS, path, tmp_path / "p")

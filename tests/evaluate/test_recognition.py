@@ -4,7 +4,7 @@ import json
 
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 from torchmetrics.functional.classification import multiclass_accuracy
@@ -27,6 +27,7 @@ def brute_rank(row: list[float], label: int) -> int:
 
 
 @given(seed=st.integers(0, 10_000), regions=st.integers(0, 20), levels=st.integers(1, 4))
+@settings(max_examples=40, deadline=None)
 def test_rank_is_one_plus_the_words_that_are_not_lower(seed: int, regions: int, levels: int) -> None:
     scores, labels = drawn(seed, regions)
     scores = (scores * levels).round()  # rounding makes ties
@@ -82,6 +83,7 @@ def test_some_classes_are_scored_while_all_words_compete() -> None:
 
 
 @given(seed=st.integers(0, 10_000), cut=st.integers(0, 30))
+@settings(max_examples=40, deadline=None)
 def test_order_batches_and_merging_change_nothing(seed: int, cut: int) -> None:
     scores, labels = drawn(seed, 30)
     labels[seed % 30] = IGNORE
@@ -97,6 +99,7 @@ def test_order_batches_and_merging_change_nothing(seed: int, cut: int) -> None:
 
 
 @given(seed=st.integers(0, 10_000))
+@settings(max_examples=40, deadline=None)
 def test_top5_is_never_below_top1_and_a_perfect_model_scores_1(seed: int) -> None:
     scores, labels = drawn(seed, 12)
     metric, perfect = RegionRecognition(NAMES), RegionRecognition(NAMES)

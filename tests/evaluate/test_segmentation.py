@@ -4,7 +4,7 @@ import json
 
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 from torchmetrics.classification import MulticlassConfusionMatrix, MulticlassJaccardIndex
@@ -37,6 +37,7 @@ def brute_iou(predicted: Tensor, truth: Tensor, word: int) -> float:
 
 
 @given(seed=st.integers(0, 10_000))
+@settings(max_examples=40, deadline=None)
 def test_iou_agrees_with_counting_pixels_one_by_one(seed: int) -> None:
     predicted, truth = drawn(seed)
     found = per_class_iou(confusion_matrix(predicted, truth, 5))
@@ -45,6 +46,7 @@ def test_iou_agrees_with_counting_pixels_one_by_one(seed: int) -> None:
 
 
 @given(seed=st.integers(0, 10_000))
+@settings(max_examples=40, deadline=None)
 def test_pooled_iou_and_confusion_agree_with_torchmetrics(seed: int) -> None:
     ours = SemanticSegmentation("abcde")
     theirs = MulticlassJaccardIndex(5, average="none", ignore_index=IGNORE)
@@ -91,6 +93,7 @@ def test_accuracies_by_hand() -> None:
 
 
 @given(seed=st.integers(0, 10_000))
+@settings(max_examples=40, deadline=None)
 def test_order_of_pixels_and_of_images_changes_nothing_and_perfect_is_1(seed: int) -> None:
     predicted, truth = drawn(seed)
     mixed = torch.randperm(54, generator=torch.Generator().manual_seed(seed))

@@ -93,6 +93,8 @@ def test_gradcheck() -> None:
 def test_wrong_batch_is_named() -> None:
     with pytest.raises(InputError, match="0 entries for 1 images"):
         pool_masks(torch.randn(1, 2, 3, 4), [])
+    with pytest.raises(InputError, match=r"image 0 are on \(6, 8\) cells and its map has \(3, 4\)"):
+        pool_masks(torch.randn(1, 2, 3, 4), [torch.ones(1, 6, 8)])
 
 
 def test_area_at_the_size_of_the_canvas_is_average_pooling() -> None:

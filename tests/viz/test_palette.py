@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from closeup.viz.palette import SIZE, Colour, colours, ink, name_colours
@@ -13,6 +13,7 @@ def test_different_names_get_different_colours() -> None:
 
 
 @given(st.lists(st.text(), max_size=40))
+@settings(max_examples=40, deadline=None)
 def test_equal_names_share_a_colour_and_the_first_name_always_has_the_same(names: list[str]) -> None:
     found = name_colours(names)
     assert len(set(found)) == len(set(names))

@@ -72,6 +72,7 @@ def test_rounded_corners_are_smooth() -> None:
     st.lists(st.tuples(st.floats(-99, 99), st.floats(-99, 99)), min_size=1, max_size=5),
     st.tuples(st.integers(1, 60), st.integers(1, 60)),
 )
+@settings(max_examples=40, deadline=None)
 def test_a_plate_lies_inside_the_canvas(
     size: tuple[int, int], wishes: list[tuple[float, float]], canvas: tuple[int, int]
 ) -> None:

@@ -12,12 +12,22 @@ from tyro.conf import Positional
 
 from closeup.cli.output import show, show_json, table
 from closeup.errors import InputError, suggest
+from closeup.models.eva import EvaTower
 from closeup.models.families import FAMILIES
+from closeup.models.resnet import ResNetTower
+from closeup.models.timm_conv import ConvTower
 from closeup.models.timm_vit import TimmVitTower
+from closeup.models.vit import VitTower
 
-TRUNKS = {"eva": "EVA", "vision_transformer": TimmVitTower.family, "convnext": "timm convolutional"}
-TRUNKS["fastvit"] = TRUNKS["convnext"]
-"""The tower family of each module of timm whose trunks are read."""
+TRUNKS = {
+    "eva": EvaTower.family,
+    "vision_transformer": TimmVitTower.family,
+    "vision_transformer_hybrid": TimmVitTower.family,
+    "vitamin": TimmVitTower.family,
+    "convnext": ConvTower.family,
+    "fastvit": ConvTower.family,
+}
+"""The tower family of each of timm's modules whose trunks give a dense map."""
 
 
 @dataclass(frozen=True)
@@ -83,8 +93,8 @@ def family_of(config: Mapping[str, Any]) -> str | None:
     trunk = vision.get("timm_model_name")
     if trunk is None:
         if isinstance(vision["layers"], list):
-            return "ResNet"
-        return None if vision.get("attentional_pool") else "ViT"
+            return ResNetTower.family
+        return None if vision.get("attentional_pool") else VitTower.family
     if not is_model(trunk):
         return None
     return TRUNKS.get(model_entrypoint(trunk).__module__.rpartition(".")[2])

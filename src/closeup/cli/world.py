@@ -6,14 +6,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, TypeAlias
 
+import PIL.Image
 from tyro.conf import Positional, subcommand
 
-from closeup.cli.files import check_folder, check_picture, save_picture
+from closeup.cli.files import check_folder, check_picture, save_picture, track
 from closeup.cli.output import show, show_json, table
 from closeup.data.record import Record
 from closeup.data.world import World
-from closeup.data.world.export import FORMS, export_world
-from closeup.errors import InputError, suggest
+from closeup.data.world.export import export_world
+from closeup.errors import InputError
 from closeup.viz import draw_segmentation, sheet
 
 
@@ -91,6 +92,12 @@ Options: TypeAlias = (
     | Annotated[Export, subcommand("export", description="Write scenes of the world in the form of a public data set.")]
 )
 
+SPECS = {
+    "coco": tuple(f"{kind}:{{folder}}?split={{split}}" for kind in ("coco", "coco-panoptic", "coco-captions")),
+    "ade20k": ("labelmaps:{folder}/{split}?offset=1&ignore=0",),
+}
+"""What a form is read as again, by ``--data``."""
+
 
 def run(options: Show | Export) -> int:
     """Draw or write scenes."""
@@ -114,7 +121,7 @@ def _show(options: Show) -> int:
     return 0
 
 
-def _draw(record: Record, truth: bool):
+def _draw(record: Record, truth: bool) -> PIL.Image.Image:
     if not truth or record.label_map is None:
         return record.load()
     return draw_segmentation(record.image, record.label_map, World.names)
@@ -131,12 +138,20 @@ def _describe(record: Record) -> dict[str, object]:
 
 
 def _export(options: Export) -> int:
-    if options.form not in FORMS:
-        raise InputError(f"Unknown form {options.form!r}. {suggest(options.form, FORMS)}")
     check_folder(options.folder)
-    size = (options.size, options.size)
-    World(options.split, count=options.count, size=size, seed=options.seed)
-    written = export_world(
-        options.folder, split=options.split, count=options.count, form=options.form, size=size, seed=options.seed
+    folder = export_world(
+        options.folder,
+        split=options.split,
+        count=options.count,
+        size=(options.size, options.size),
+        seed=options.seed,
+        form=options.form,
+        progress=lambda numbers: track(list(numbers), "drawing"),
     )
+    files = sum(1 for path in folder.rglob("*") if path.is_file())
+    reading = [spec.format(folder=folder, split=options.split) for spec in SPECS.get(options.form, ())]
+    if options.json:
+        show_json({"folder": folder, "form": options.form, "files": files, "read_as": reading})
+        return 0
+    show(f"Written: {files} files below {folder}", *(f"Read it with --data '{spec}'" for spec in reading))
     return 0

@@ -79,7 +79,7 @@ class Reader(Protocol):
 
     ``names`` are the words that labels index; ``things`` says of each name whether it has instances
     (a thing) or is an amorphous ground (stuff). Both are empty where a data set has no labels.
-    Iteration ends with the IndexError that ``reader[len(reader)]`` raises.
+    `iterate` walks through all of one.
     """
 
     @property
@@ -99,6 +99,11 @@ class Reader(Protocol):
     def __getitem__(self, index: int, /) -> Record:
         """Read and decode one record."""
         ...
+
+
+def iterate(reader: Reader) -> Iterator[Record]:
+    """Yield every record of a reader in order, each decoded when it is asked for."""
+    return (reader[index] for index in range(len(reader)))
 
 
 def _agree(identity: str, what: str, said: Mapping[str, object]) -> None:

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from closeup._types import DenseMap, Embeddings, ImageLike, Images
 from closeup.errors import InputError, ModelError
 from closeup.geometry import Placement
-from closeup.models.encode_regions import BoxTable, How, MaskStack, encode_regions
+from closeup.models.encode_regions import BoxTable, MaskStack, encode_regions
 from closeup.models.families import build_tower
 from closeup.models.precision import PARITY, bf16_is_fast, check_precision, parity
 from closeup.models.preprocess import Preprocess, Size
@@ -209,7 +209,7 @@ class Clip:
         boxes: Sequence[BoxTable] | BoxTable | None = None,
         masks: Sequence[MaskStack] | MaskStack | None = None,
         grid: tuple[int, int] | None = None,
-        how: How = "dense",
+        how: str = "dense",
         route: str | Route = "value",
         size: int | Size | None = None,
         crop: CropPolicy | None = None,

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
-from typing import Literal, Protocol, TypeAlias, TypeVar, get_args, runtime_checkable
+from typing import Protocol, TypeAlias, TypeVar, runtime_checkable
 
 import numpy as np
 import PIL.Image
@@ -35,7 +35,7 @@ from closeup.regions import (
     pool_masks,
 )
 
-How: TypeAlias = Literal["dense", "crop", "masked-crop"]
+ENCODERS = ("dense", "crop", "masked-crop")
 """Region encoders: pool the dense map, encode the cut-out, encode the cut-out with its surroundings masked."""
 
 BoxTable: TypeAlias = Tensor | np.ndarray | Sequence[Sequence[float]]
@@ -91,7 +91,7 @@ def encode_regions(
     boxes: Sequence[BoxTable] | BoxTable | None = None,
     masks: Sequence[MaskStack] | MaskStack | None = None,
     grid: tuple[int, int] | None = None,
-    how: How = "dense",
+    how: str = "dense",
     route: str | Route = "value",
     size: int | Size | None = None,
     crop: CropPolicy | None = None,
@@ -123,8 +123,8 @@ def encode_regions(
     Source: ``dense`` is CLIPSelf's (arXiv 2310.01403) RoIAlign and mask pooling of the normalised map; ``crop``
     its teacher; ``masked-crop`` OVSeg's (arXiv 2210.04150).
     """
-    if how not in get_args(How):
-        raise InputError(f"Unknown region encoder {how!r}. {suggest(how, get_args(How))}")
+    if how not in ENCODERS:
+        raise InputError(f"Unknown region encoder {how!r}. {suggest(how, ENCODERS)}")
     regions = _opened(images, boxes, masks, grid, how)
     if how == "dense":
         return _encode_dense(clip, regions, route, size, batch)
@@ -186,7 +186,7 @@ def _opened(
     boxes: Sequence[BoxTable] | BoxTable | None,
     masks: Sequence[MaskStack] | MaskStack | None,
     grid: tuple[int, int] | None,
-    how: How,
+    how: str,
 ) -> Iterator[Regions]:
     """Check what can be checked at once; open and check the images one by one, as they are asked for."""
     single = isinstance(images, (str, Path, PIL.Image.Image, np.ndarray))

@@ -12,13 +12,11 @@ from jaxtyping import Float
 from torch import Tensor
 
 from closeup.errors import InputError
-from closeup.match import score_map
+from closeup.match import Bank, score_map
 from closeup.models.clip import Clip
 from closeup.models.preprocess import Size
 from closeup.models.routes import Route
 from closeup.predict.pixels import Cells
-from closeup.text import TextBank
-
 
 Picture = Float[Tensor, "3 _ _"]
 
@@ -33,7 +31,7 @@ class ScoredCells(NamedTuple):
 def score_cells(
     clip: Clip,
     picture: PIL.Image.Image,
-    bank: TextBank,
+    bank: Bank,
     *,
     route: str | Route = "value",
     size: int | Size | None = None,

@@ -3,24 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
-from itertools import islice, repeat
+from itertools import islice
 
-import PIL.Image
 import torch
 
-from closeup._types import Boxes, Embeddings, ImageLike, Masks
-from closeup.errors import CloseupError, InputError
+from closeup._types import Embeddings, ImageLike
+from closeup.errors import InputError
 from closeup.match import probabilities, score, top_k
 from closeup.models.clip import Clip
-from closeup.models.encode_regions import How
+from closeup.models.encode_regions import BoxTable, MaskStack
 from closeup.models.preprocess import Size
 from closeup.models.routes import Route
-from closeup.predict.image_sources import Skipped, opened
+from closeup.predict.image_sources import Opened, Skipped, opened
 from closeup.predict.provenance import Provenance, as_size, describe
 from closeup.predict.results import RegionResult
 from closeup.predict.words import Words, as_bank
-from closeup.regions import CropPolicy, as_boxes, as_masks, check_boxes, check_masks
+from closeup.regions import CropPolicy
 from closeup.text import Templates, TextBank
 
 
@@ -29,9 +27,9 @@ def classify(
     image: ImageLike,
     words: Words,
     *,
-    boxes: Boxes | None = None,
-    masks: Masks | None = None,
-    how: How = "dense",
+    boxes: BoxTable | None = None,
+    masks: MaskStack | None = None,
+    how: str = "dense",
     top: int = 5,
     templates: str | Templates | None = None,
     route: str | Route = "value",
@@ -77,9 +75,9 @@ def classify_many(
     images: Iterable[ImageLike],
     words: Words,
     *,
-    boxes: Iterable[Boxes] | None = None,
-    masks: Iterable[Masks] | None = None,
-    how: How = "dense",
+    boxes: Iterable[BoxTable] | None = None,
+    masks: Iterable[MaskStack] | None = None,
+    how: str = "dense",
     top: int = 5,
     templates: str | Templates | None = None,
     route: str | Route = "value",
@@ -100,14 +98,14 @@ def classify_many(
         raise InputError(f"top is {top}; ask for at least one word a region.")
     bank = as_bank(clip, words, templates)
     made = describe(clip, bank, region_encoder=how, route=route, image_size=as_size(clip, size), top=top)
-    tasks = _tasks(images, boxes, masks, skipped)
+    work = opened(images, boxes, masks, skipped=skipped)
 
-    def encode(chunk: list[_Task]) -> list[Embeddings]:
+    def encode(chunk: list[Opened]) -> list[Embeddings]:
         with torch.inference_mode():
             return clip.encode_regions(
-                [task.picture for task in chunk],
-                boxes=None if boxes is None else [task.boxes for task in chunk if task.boxes is not None],
-                masks=None if masks is None else [task.masks for task in chunk if task.masks is not None],
+                [item.picture for item in chunk],
+                boxes=[item.boxes for item in chunk if item.boxes is not None] or None,
+                masks=[item.masks for item in chunk if item.masks is not None] or None,
                 how=how,
                 route=route,
                 size=size,
@@ -115,46 +113,24 @@ def classify_many(
                 batch=batch,
             )
 
-    chunks = iter(lambda: list(islice(tasks, batch)), [])
+    chunks = iter(lambda: list(islice(work, batch)), [])
     return (
-        _result(task, regions.clone(), clip.logit_scale, bank, made)
+        _result(item, regions.clone(), clip.logit_scale, bank, made, top)
         for chunk in chunks
-        for task, regions in zip(chunk, encode(chunk), strict=True)
+        for item, regions in zip(chunk, encode(chunk), strict=True)
     )
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class _Task:
-    image: ImageLike
-    picture: PIL.Image.Image
-    boxes: Boxes | None
-    masks: Masks | None
-
-
-def _tasks(
-    images: Iterable[ImageLike],
-    boxes: Iterable[Boxes] | None,
-    masks: Iterable[Masks] | None,
-    skipped: list[Skipped] | None,
-) -> Iterator[_Task]:
-    """Open the images one by one, and check that their regions are theirs."""
-    for index, image, picture in opened(images, skipped):
-        try:
-            yield _Task(image, picture, _boxes_of(index, picture), _masks_of(index, picture))
-        except CloseupError as error:
-            if skipped is None:
-                raise
-            skipped.append(Skipped(index, image, error))
-
-
-def _result(task: _Task, regions: Embeddings, scale: float, bank: TextBank, made: Provenance) -> RegionResult:
+def _result(
+    item: Opened, regions: Embeddings, scale: float, bank: TextBank, made: Provenance, top: int
+) -> RegionResult:
     scores = score(regions, bank).cpu()
-    best, labels = top_k(scores, int(made.settings["top"]))
+    best, labels = top_k(scores, top)
     return RegionResult(
-        image=task.image,
-        size=(task.picture.height, task.picture.width),
-        boxes=task.boxes,
-        masks=task.masks,
+        image=item.image,
+        size=item.size,
+        boxes=item.boxes,
+        masks=item.masks,
         labels=labels,
         scores=best,
         probabilities=probabilities(scores, scale).gather(1, labels),

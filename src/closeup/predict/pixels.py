@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal, NamedTuple, TypeAlias, get_args
+from typing import NamedTuple, TypeAlias
 
 import torch
 import torch.nn.functional as F
@@ -15,7 +15,7 @@ from closeup.errors import InputError, suggest
 Cells: TypeAlias = Float[Tensor, "words rows cols"]
 """One score per word and cell of the dense map; the cells cover the whole image and nothing else."""
 
-Upsample: TypeAlias = Literal["bilinear", "nearest"]
+MODES = ("bilinear", "nearest")
 """Between the centres of cells: interpolated (PyTorch's, ``align_corners=False``), or the score of the pixel's cell."""
 
 BUDGET = 2**24
@@ -31,7 +31,12 @@ class BestWords(NamedTuple):
 
 
 def best_words(
-    cells: Cells, size: tuple[int, int], *, mode: Upsample = "bilinear", scale: float | None = None, budget: int = BUDGET
+    cells: Cells,
+    size: tuple[int, int],
+    *,
+    mode: str = "bilinear",
+    scale: float | None = None,
+    budget: int = BUDGET,
 ) -> BestWords:
     """Bring the scores to ``size`` (height, width), then take the best word of every pixel; ties go to the first.
 
@@ -52,9 +57,7 @@ def best_words(
     return BestWords(labels, scores, None if scale is None else probabilities)
 
 
-def to_pixels(
-    cells: Cells, size: tuple[int, int], *, mode: Upsample = "bilinear"
-) -> Float[Tensor, "words height width"]:
+def to_pixels(cells: Cells, size: tuple[int, int], *, mode: str = "bilinear") -> Float[Tensor, "words height width"]:
     """Return the scores of all words at ``size`` (height, width): for a few words, since they are in one piece.
 
     Raises:
@@ -64,7 +67,7 @@ def to_pixels(
 
 
 def _best(
-    band: Float[Tensor, "words band cols"], width: int, mode: Upsample, scale: float | None
+    band: Float[Tensor, "words band cols"], width: int, mode: str, scale: float | None
 ) -> tuple[Tensor, Tensor, Tensor]:
     if scale is None:
         kept = _contenders(band).nonzero().squeeze(1)
@@ -86,10 +89,10 @@ def _contenders(band: Float[Tensor, "words band cols"]) -> Bool[Tensor, " words"
     return (torch.maximum(left, right) >= assured).flatten(1).any(dim=1)
 
 
-def _rows(cells: Cells, height: int, wanted: range, mode: Upsample) -> Float[Tensor, "words band cols"]:
+def _rows(cells: Cells, height: int, wanted: range, mode: str) -> Float[Tensor, "words band cols"]:
     """Resize the rows of the map to ``height`` and return some of them; the columns stay cells."""
-    if mode not in get_args(Upsample):
-        raise InputError(f"Unknown way to upsample {mode!r}. {suggest(str(mode), get_args(Upsample))}")
+    if mode not in MODES:
+        raise InputError(f"Unknown way to upsample {mode!r}. {suggest(str(mode), MODES)}")
     centres = (torch.arange(wanted.start, wanted.stop, dtype=torch.float64) + 0.5) * (cells.shape[1] / height)
     if mode == "nearest":
         return cells[:, centres.floor().long().to(cells.device)]
@@ -100,7 +103,7 @@ def _rows(cells: Cells, height: int, wanted: range, mode: Upsample) -> Float[Ten
     return torch.lerp(cells[:, above.to(cells.device)], cells[:, below.to(cells.device)], share)
 
 
-def _columns(band: Float[Tensor, "words band cols"], width: int, mode: Upsample) -> Float[Tensor, "words band width"]:
+def _columns(band: Float[Tensor, "words band cols"], width: int, mode: str) -> Float[Tensor, "words band width"]:
     size = (band.shape[1], width)
     if mode == "nearest":
         return F.interpolate(band[None], size=size, mode="nearest-exact")[0]

@@ -64,7 +64,9 @@ class Result(ABC):
         path = Path(path).expanduser()
         writers = self._writers()
         if path.suffix.lower() not in writers:
-            raise InputError(f"{path}: a {type(self).__name__} can be saved as {', '.join(writers)}; use such a suffix.")
+            raise InputError(
+                f"{path}: a {type(self).__name__} can be saved as {', '.join(writers)}; use such a suffix."
+            )
         with replacing(path) as temporary:
             writers[path.suffix.lower()](temporary)
         return path
@@ -77,7 +79,8 @@ class Result(ABC):
 
     def _write_arrays(self, path: Path) -> None:
         told = {"names": self.names, "size": self.size, "provenance": self.provenance.to_json()}
-        np.savez_compressed(path, **self.arrays(), **{name: np.array(value) for name, value in told.items()})
+        stored: dict[str, Any] = {**self.arrays(), **{name: np.array(value) for name, value in told.items()}}
+        np.savez_compressed(path, **stored)
 
     def _repr_png_(self) -> bytes:
         buffer = io.BytesIO()

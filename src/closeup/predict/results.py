@@ -14,7 +14,7 @@ from closeup.errors import InputError, suggest
 from closeup.predict.pixels import Cells, to_pixels
 from closeup.predict.provenance import Provenance
 from closeup.predict.result import Arrays, LabelledResult, Regions, Result
-from closeup.viz import draw_heatmap, draw_regions, draw_segmentation, sheet
+from closeup.viz import draw_heatmap, draw_regions, draw_segmentation, draw_sheet
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -84,7 +84,8 @@ class SegmentationResult(LabelledResult):
         """Return the pixels of a word; InputError for a word that is none of the names."""
         if name not in self.names:
             raise InputError(f"No word of this result is {name!r}. {suggest(name, self.names)}")
-        return self.label_map == self.names.index(name)
+        found: Tensor = self.label_map == self.names.index(name)
+        return found
 
     def picture(self) -> PIL.Image.Image:
         """Return the image painted with the words' colours, and a legend."""
@@ -101,7 +102,7 @@ class SegmentationResult(LabelledResult):
         return {"label_map": self.label_map.numpy(), "scores": self.scores.numpy(), "cells": self.cells.numpy()}
 
     def _labels(self) -> Labels:
-        found = torch.unique(self.label_map)
+        found: Tensor = torch.unique(self.label_map)
         return found[found != IGNORE]
 
 
@@ -127,7 +128,7 @@ class HeatmapResult(Result):
         """Return one heat map per word under its name, all on one scale."""
         low, high = float(self.cells.min()), float(self.cells.max())
         maps = [draw_heatmap(self.image, plane, low=low, high=high) for plane in self.cells]
-        return sheet(maps, self.names)
+        return draw_sheet(maps, self.names)
 
     def arrays(self) -> Arrays:
         """Return ``cells``."""

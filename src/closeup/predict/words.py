@@ -36,18 +36,17 @@ def as_bank(clip: Clip, words: Words, templates: str | Templates | None = None) 
     return words
 
 
-def with_word(clip: Clip, words: Words, word: str, templates: str | Templates | None = None) -> tuple[TextBank, int]:
-    """Return a bank that holds ``word``, added as the last one where it is missing, and the word's label.
+def with_word(clip: Clip, words: Words, word: str, templates: str | Templates | None = None) -> TextBank:
+    """Return a bank that holds ``word``, added as the last one where it is missing.
 
     Raises:
-        InputError: as ``as_bank``, and for a prebuilt bank without the word.
+        InputError: as ``as_bank``, and for a given bank without the word.
     """
     if isinstance(words, TextBank):
-        return as_bank(clip, words, templates), words.vocabulary.index(word)
+        words.vocabulary.index(word)
+        return as_bank(clip, words, templates)
     vocabulary = words if isinstance(words, Vocabulary) else Vocabulary(words)
-    if word not in vocabulary:
-        vocabulary = _extended(vocabulary, word)
-    return as_bank(clip, vocabulary, templates), vocabulary.index(word)
+    return as_bank(clip, vocabulary if word in vocabulary else _extended(vocabulary, word), templates)
 
 
 def _extended(vocabulary: Vocabulary, word: str) -> Vocabulary:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from functools import lru_cache
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 import PIL.Image
@@ -13,6 +13,7 @@ from closeup.data.record import Reader
 from closeup.errors import DataError
 
 
+@runtime_checkable
 class Captioned(Protocol):
     """An endless source, such as ``WorldStream`` or ``ReaderStream``."""
 

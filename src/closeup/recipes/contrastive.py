@@ -32,7 +32,8 @@ def contrastive_loss(
 def same_captions(tokens: Int[Tensor, "batch length"]) -> Bool[Tensor, "batch batch"]:
     """Return which pairs of tokenised captions are equal."""
     _, kind = torch.unique(tokens, dim=0, return_inverse=True)
-    return kind[:, None] == kind[None, :]
+    result: Bool[Tensor, "batch batch"] = kind[:, None] == kind[None, :]
+    return result
 
 
 def gather(values: Tensor) -> Tensor:
@@ -40,7 +41,7 @@ def gather(values: Tensor) -> Tensor:
     if not (torch.distributed.is_available() and torch.distributed.is_initialized()):
         return values
     if values.requires_grad:
-        return torch.cat(torch.distributed.nn.functional.all_gather(values))
+        return torch.cat(torch.distributed.nn.functional.all_gather(values))  # type: ignore[no-untyped-call]
     parts = [torch.empty_like(values) for _ in range(torch.distributed.get_world_size())]
     torch.distributed.all_gather(parts, values)
     return torch.cat(parts)

@@ -48,7 +48,7 @@ def loader(recipe: Recipe, batches: ShardedBatches, workers: int, *, pin: bool =
     """Return a loader of the recipe's collated batches in exactly the order of ``batches``."""
     return DataLoader(
         Positions(recipe),
-        batch_sampler=batches,  # type: ignore[arg-type]  (a sampler is any sized iterable)
+        batch_sampler=batches,
         collate_fn=recipe.collate,
         num_workers=workers,
         persistent_workers=False,

@@ -19,7 +19,7 @@ CellMasks = Float[Tensor, "count rows cols"]
 
 
 def pool_masks(
-    maps: DenseMap, masks: Sequence[Float[Tensor, "_ rows cols"] | Bool[Tensor, "_ rows cols"]]
+    maps: DenseMap, masks: Sequence[Float[Tensor, "_ height width"] | Bool[Tensor, "_ height width"]]
 ) -> list[Float[Tensor, "_ dim"]]:
     """Return ``sum(m * f) / (sum(m) + 1e-12)`` for every mask ``m`` on the cells of the map ``f`` of its image.
 
@@ -30,7 +30,7 @@ def pool_masks(
         masks: One entry an image, true and false or non-negative weights on the cells of the map.
 
     Raises:
-        InputError: If ``masks`` does not have one entry an image.
+        InputError: If ``masks`` does not have one entry an image, or a mask is not on the cells of its map.
 
     Source: mask pooling of CLIPSelf (wusize/CLIPSelf, eva_clip/eva_vit_model.py and open_clip/transformer.py).
     """

@@ -11,7 +11,7 @@ from closeup._types import DenseMap
 from closeup.errors import InputError
 
 
-def weighted_sums(maps: DenseMap, weights: Sequence[Float[Tensor, "_ rows cols"]]) -> list[Float[Tensor, "_ dim"]]:
+def weighted_sums(maps: DenseMap, weights: Sequence[Float[Tensor, "_ height width"]]) -> list[Float[Tensor, "_ dim"]]:
     """Return ``sum_y sum_x weight[y, x] map[:, y, x]`` of every region, one matrix product an image.
 
     One product an image, instead of one batched product padded to the largest number of regions: with eight maps of
@@ -23,9 +23,15 @@ def weighted_sums(maps: DenseMap, weights: Sequence[Float[Tensor, "_ rows cols"]
         weights: One entry an image; an image may have no regions.
 
     Raises:
-        InputError: If the number of entries is not the number of maps.
+        InputError: If the number of entries is not the number of maps, or a weight is not on the grid of its map.
     """
     check_batch(len(maps), len(weights), "weights")
+    for index, weight in enumerate(weights):
+        if weight.shape[1:] != maps.shape[2:]:
+            raise InputError(
+                f"regions of image {index} are on {tuple(weight.shape[1:])} cells and its map has "
+                f"{tuple(maps.shape[2:])} (rows, columns): bring them to the cells of the map first."
+            )
     rows = [weight.flatten(1).to(maps) for weight in weights]
     return [row @ features.flatten(1).T for row, features in zip(rows, maps, strict=True)]
 

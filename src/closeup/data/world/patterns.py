@@ -28,7 +28,8 @@ def pattern_field(pattern: str, u: Plane, v: Plane) -> Plane:
         inked = np.where(upright, np.mod(u * 8, 1) < 0.4, np.mod(v * 8, 1) < 0.4)
     else:
         inked = _spots(u, v, frequency=3.0, radius=0.3 if pattern == "dotted" else 0.24)
-    return inked.astype(np.float32)
+    result: Plane = inked.astype(np.float32)
+    return result
 
 
 def _spots(u: Plane, v: Plane, frequency: float, radius: float) -> np.ndarray:

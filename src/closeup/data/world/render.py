@@ -39,9 +39,7 @@ def render(scene: Scene, size: tuple[int, int]) -> Rendering:
     """Draw a scene at ``size`` (height, width) pixels."""
     rng = np.random.default_rng(scene.seed)
     canvas, grounds = _draw_grounds(scene, size, rng)
-    coverage = []
-    for thing in scene.things:
-        coverage.append(_draw_thing(canvas, scene, thing, rng))
+    coverage = [_draw_thing(canvas, scene, thing, rng) for thing in scene.things]
     return Rendering(_expose(canvas, rng), _visible(coverage, size), grounds)
 
 
@@ -82,8 +80,8 @@ def _draw_thing(canvas: Colour, scene: Scene, thing: Thing, rng: np.random.Gener
     zoom = np.array([cols / scene.width, rows / scene.height])
     reach = 1.45 * thing.radius * zoom
     centre = np.array([thing.x, thing.y]) * zoom
-    x0, y0 = np.maximum(np.floor(centre - reach), 0).astype(int)
-    x1, y1 = np.minimum(np.ceil(centre + reach), (cols, rows)).astype(int)
+    x0, y0 = np.maximum(np.floor(centre - reach), 0).astype(int).tolist()
+    x1, y1 = np.minimum(np.ceil(centre + reach), (cols, rows)).astype(int).tolist()
     if x0 >= x1 or y0 >= y1:
         return coverage
     window = coverage[y0:y1, x0:x1]
@@ -138,27 +136,32 @@ def _shade(face: Colour, material: str, u: Plane, v: Plane, across: Plane, rng: 
     extent = max(float(np.ptp(across)), 1.0)
     box = (x0, y0, x0 + min(extent, TILE), y0 + min(extent * rows / cols, TILE))
     grain = np.asarray(material_tile(material).resize((cols, rows), PIL.Image.Resampling.BILINEAR, box=box))
-    shaded = face * (1 + grain[..., None])
+    lit: Colour = face * (1 + grain[..., None])
     if material == "plastic":
         gloss = np.exp(-6 * ((u + 0.35) ** 2 + (v + 0.4) ** 2))
-        return shaded * (1 - 0.12 * v[..., None]) + 150 * gloss[..., None]
-    if material == "metal":
+        lit = lit * (1 - 0.12 * v[..., None]) + 150 * gloss[..., None]
+    elif material == "metal":
         band = np.sin(4.2 * (u + v) + 1) ** 3
-        grey = shaded.mean(axis=-1, keepdims=True)
-        return shaded + 0.25 * (grey - shaded) + 75 * band[..., None]
-    if material == "paper":
-        return shaded * (1 + np.where(u + 0.6 * v > 0, 0.06, -0.1)[..., None])
-    return shaded * (1 - 0.1 * v[..., None])
+        lit = lit + 0.25 * (lit.mean(axis=-1, keepdims=True) - lit) + 75 * band[..., None]
+    elif material == "paper":
+        lit = lit * (1 + np.where(u + 0.6 * v > 0, 0.06, -0.1)[..., None])
+    else:
+        lit = lit * (1 - 0.1 * v[..., None])
+    return lit
 
 
 def _bevel(window: Plane) -> Plane:
     """Return a positive rim where an edge faces the light at the upper left and a negative one where it faces away."""
     padded = np.pad(window, 1)
-    return (window - padded[:-2, :-2]).clip(0) - (window - padded[2:, 2:]).clip(0)
+    result: Plane = (window - padded[:-2, :-2]).clip(0) - (window - padded[2:, 2:]).clip(0)
+    return result
 
 
 def _expose(canvas: Colour, rng: np.random.Generator) -> UInt8[np.ndarray, "rows cols 3"]:
     """Apply the light of the hour and the noise of a camera."""
     gain = rng.uniform(0.9, 1.08) * rng.uniform(0.97, 1.03, 3)
     noise = rng.standard_normal(canvas.shape, dtype=np.float32) * rng.uniform(0, 5)
-    return np.clip(canvas * gain.astype(np.float32) + noise, 0, 255).astype(np.uint8)
+    result: UInt8[np.ndarray, "rows cols 3"] = np.clip(canvas * gain.astype(np.float32) + noise, 0, 255).astype(
+        np.uint8
+    )
+    return result

@@ -11,7 +11,7 @@ from typing import TypeAlias
 import numpy as np
 from jaxtyping import Float
 
-Polygon: TypeAlias = Float[np.ndarray, "points 2"]
+Polygon: TypeAlias = Float[np.ndarray, "_ 2"]
 Outline: TypeAlias = tuple[tuple[Polygon, bool], ...]
 """Polygons painted in order; False cuts a hole."""
 

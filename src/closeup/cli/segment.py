@@ -1,0 +1,135 @@
+"""The verb ``segment``: a word for every pixel."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+from tyro.conf import Positional, arg
+
+from closeup.cli.files import each, find_photos, report
+from closeup.cli.model import ModelOptions
+from closeup.cli.output import show, show_json, table
+from closeup.cli.save import Format, Saver
+from closeup.cli.words import WordOptions
+from closeup.errors import InputError
+from closeup.predict import SegmentationResult, segment
+from closeup.predict.pixels import Upsample
+from closeup.predict.words import as_bank, with_word
+
+
+@dataclass(frozen=True)
+class Options:
+    """Colour every pixel of photos in your words.
+
+    Every pixel gets the word that its place in the photo is most like; nothing is trained for it.
+
+        closeup segment photo.jpg --words "dog, grass, red frisbee"
+        closeup segment photos/ --words words.txt --out out/ --format png coco
+        closeup segment "photos/*.jpg" --words words.txt --window 224 --size 672 --background 0.3
+    """
+
+    photos: Positional[tuple[str, ...]]
+    """Photos: files, folders, globs."""
+
+    text: Annotated[WordOptions, arg(name="")]
+
+    out: Path = Path("out")
+    """A folder to write into, or the picture of a single photo."""
+
+    format: tuple[Format, ...] = ("png",)
+    """What to write: pictures with a legend, arrays, one COCO file of all photos."""
+
+    background: str | None = None
+    """A probability from 0 to 1 below which a pixel is background, or a word that stands for it."""
+
+    window: int | None = None
+    """Side of a sliding window in pixels of the resized photo; the whole photo at once unless given."""
+
+    stride: int | None = None
+    """Pixels from one window to the next; half a window unless given."""
+
+    upsample: Upsample = "bilinear"
+    """How scores go from the cells of the dense map to pixels."""
+
+    json: bool = False
+    """Print one json document instead of tables."""
+
+    clip: Annotated[ModelOptions, arg(name="")] = ModelOptions()
+
+
+def run(options: Options) -> int:
+    """Segment every photo."""
+    options.clip.check()
+    _check_window(options)
+    background = read_background(options.background)
+    photos, failures = find_photos(options.photos)
+    saver = Saver(options.out, options.format, photos)
+    vocabulary, templates = options.text.vocabulary(), options.text.template_set()
+    clip = options.clip.load()
+    if isinstance(background, str):
+        bank = with_word(clip, vocabulary, background, templates)
+    else:
+        bank = as_bank(clip, vocabulary, templates)
+
+    def work(photo: Path) -> dict[str, Any]:
+        result = segment(
+            clip,
+            photo,
+            bank,
+            route=options.clip.route,
+            size=options.clip.size,
+            window=options.window,
+            stride=options.stride,
+            background=background,
+            upsample=options.upsample,
+        )
+        saver.save(photo, result)
+        return _describe(photo, result)
+
+    done, bad = each(photos, work, "segmenting")
+    failures += bad
+    saver.finish()
+    told = [told for _, told in done]
+    if options.json:
+        failed = [{"photo": failure.name, "reason": failure.reason} for failure in failures]
+        show_json({"model": clip.name, "words": bank.names, "photos": told, "failed": failed, "written": saver.written})
+    else:
+        for photo in told:
+            rows = [(row["word"], f"{row['share']:.1%}", row["score"]) for row in photo["words"]]
+            show(table(["word", "share", "mean score"], rows, title=str(photo["photo"])))
+        show(*(f"Written: {path}" for path in saver.written))
+    return report(failures, len(done))
+
+
+def read_background(text: str | None) -> float | str | None:
+    """Return a threshold where the text is a number, else the word; InputError for a number outside 0 to 1."""
+    if text is None:
+        return None
+    try:
+        threshold = float(text)
+    except ValueError:
+        return text
+    if not 0 <= threshold <= 1:
+        raise InputError(f"--background {text}: give a probability from 0 to 1, or a word.")
+    return threshold
+
+
+def _check_window(options: Options) -> None:
+    if options.window is None and options.stride is not None:
+        raise InputError(f"--stride {options.stride} without a --window: give both, or neither.")
+    for name, value in (("window", options.window), ("stride", options.stride)):
+        if value is not None and value < 1:
+            raise InputError(f"--{name} {value} is below one pixel.")
+    if options.window is not None and options.stride is not None and options.stride > options.window:
+        raise InputError(f"--stride {options.stride} is larger than --window {options.window}: pixels would be left out.")
+
+
+def _describe(photo: Path, result: SegmentationResult) -> dict[str, Any]:
+    words = []
+    for name in result.present:
+        mask = result.mask(name)
+        share, score = float(mask.float().mean()), float(result.scores[mask].mean())
+        words.append({"word": name, "share": share, "score": score})
+    return {"photo": photo, "size": result.size, "words": sorted(words, key=lambda row: -row["share"])}

@@ -1,0 +1,142 @@
+"""A word for every pixel: dense map times text bank, brought to the original image, best word."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
+
+from closeup._types import IGNORE, ImageLike
+from closeup.data.images import open_image
+from closeup.errors import InputError
+from closeup.models.clip import Clip
+from closeup.models.preprocess import Size
+from closeup.models.routes import Route
+from closeup.predict.cells import score_cells
+from closeup.predict.image_sources import Skipped, opened
+from closeup.predict.pixels import best_words
+from closeup.predict.provenance import describe
+from closeup.predict.results import SegmentationResult
+from closeup.predict.words import Words, as_bank, with_word
+from closeup.text import Templates, TextBank
+
+
+def segment(
+    clip: Clip,
+    image: ImageLike,
+    words: Words,
+    *,
+    route: str | Route = "value",
+    size: int | Size | None = None,
+    window: int | Size | None = None,
+    stride: int | Size | None = None,
+    background: float | str | None = None,
+    upsample: str = "bilinear",
+    templates: str | Templates | None = None,
+    batch: int = 8,
+) -> SegmentationResult:
+    """Return the best word for every pixel of an image, without training; ``segment_many`` does many images.
+
+    The raw scores of all words at the cells of the dense map are brought to the original pixels, and only
+    then is the best word taken.
+
+    Args:
+        clip: The model.
+        image: A path, a PIL picture or a uint8 RGB array.
+        words: A vocabulary, names, or a text bank made with this model.
+        route: How the last block is replaced.
+        size: Longest side that the image is brought to, in pixels (None: the native size).
+        window: Side, or height and width, of a sliding window over the resized image (None: all at once).
+        stride: From one window to the next (None: half a window); scores are averaged where windows overlap.
+        background: A number, 0 to 1: pixels whose best word has a lower softmax probability are background.
+            A word: pixels where it is best are background; it joins the vocabulary where it is not in it.
+        upsample: How scores go from cells to pixels.
+        templates: Name of a template set or the set itself (None: "simple", or those of the bank).
+        batch: Windows that are encoded at a time.
+
+    Raises:
+        InputError: for settings outside their range, or a background word that a given bank does not hold.
+
+    Source: MaskCLIP (arXiv 2112.01071) with the value route, without its refinement (key smoothing, prompt
+    denoising); windows as in mmsegmentation's ``slide_inference``, averaged on cells rather than on pixels.
+    """
+    bank = _bank(clip, words, background, templates)
+    picture = open_image(image)
+    cells, canvas = score_cells(clip, picture, bank, route=route, size=size, window=window, stride=stride, batch=batch)
+    scale = None if background is None or isinstance(background, str) else clip.logit_scale
+    best = best_words(cells, (picture.height, picture.width), mode=upsample, scale=scale)
+    label_map = best.labels
+    if isinstance(background, str):
+        label_map[label_map == bank.vocabulary.index(background)] = IGNORE
+    elif background is not None and best.probabilities is not None:
+        label_map[best.probabilities < background] = IGNORE
+    return SegmentationResult(
+        image=image,
+        size=(picture.height, picture.width),
+        label_map=label_map,
+        scores=best.scores,
+        cells=cells.cpu(),
+        names=bank.names,
+        provenance=describe(
+            clip,
+            bank,
+            region_encoder="dense",
+            route=route,
+            image_size=canvas,
+            background=background,
+            window=None if window is None else str(window),
+            stride=None if stride is None else str(stride),
+            upsample=upsample,
+        ),
+    )
+
+
+def segment_many(
+    clip: Clip,
+    images: Iterable[ImageLike],
+    words: Words,
+    *,
+    route: str | Route = "value",
+    size: int | Size | None = None,
+    window: int | Size | None = None,
+    stride: int | Size | None = None,
+    background: float | str | None = None,
+    upsample: str = "bilinear",
+    templates: str | Templates | None = None,
+    batch: int = 8,
+    skipped: list[Skipped] | None = None,
+) -> Iterator[SegmentationResult]:
+    """Yield one result per image, in order, made when it is asked for; other arguments as in ``segment``.
+
+    An image that cannot be opened is noted in ``skipped`` and passed over; without such a list its ImageError
+    is raised.
+
+    Raises:
+        InputError: as ``segment`` does.
+    """
+    bank = _bank(clip, words, background, templates)
+    return (
+        replace(
+            segment(
+                clip,
+                item.picture,
+                bank,
+                route=route,
+                size=size,
+                window=window,
+                stride=stride,
+                background=background,
+                upsample=upsample,
+                batch=batch,
+            ),
+            image=item.image,
+        )
+        for item in opened(images, skipped=skipped)
+    )
+
+
+def _bank(clip: Clip, words: Words, background: float | str | None, templates: str | Templates | None) -> TextBank:
+    if isinstance(background, str):
+        return with_word(clip, words, background, templates)
+    if background is not None and not 0 <= background <= 1:
+        raise InputError(f"background is {background}: give a probability from 0 to 1, or a word.")
+    return as_bank(clip, words, templates)

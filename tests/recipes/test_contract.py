@@ -1,0 +1,157 @@
+"""What every recipe must do, held for all of them at once. A new recipe is one more line in RECIPES."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor
+
+from closeup.data.world.stream import WorldStream
+from closeup.errors import CloseupError, ConfigError, DataError
+from closeup.models.load import load
+from closeup.recipes.pretrain import Pretrain
+from closeup.recipes.recipe import Recipe
+from closeup.recipes.train import TrainConfig, train
+
+
+def pretrain() -> Recipe:
+    clip = load("random:tiny", device="cpu", precision="fp32")
+    return Pretrain(clip, WorldStream(batch=8), probes=6)
+
+
+RECIPES: dict[str, Callable[[], Recipe]] = {"pretrain": pretrain}
+
+every_recipe = pytest.mark.parametrize("make", RECIPES.values(), ids=RECIPES)
+
+
+def config(steps: int, **changes: object) -> TrainConfig:
+    settings = {"batch_size": 8, "rate": 3e-4, "precision": "fp32", "workers": 0, "log_every": 1, "evaluate_every": 99}
+    return TrainConfig(steps=steps, **(settings | changes))  # type: ignore[arg-type]
+
+
+def weights(recipe: Recipe) -> dict[str, Tensor]:
+    return {name: value.detach().clone() for name, value in recipe.module.named_parameters()}
+
+
+def trained(make: Callable[[], Recipe], settings: TrainConfig, folder: Path) -> dict[str, Tensor]:
+    recipe = make()
+    train(recipe, settings, folder)
+    return weights(recipe)
+
+
+class OneBatch(Recipe):
+    """A recipe that sees its first batch again and again, so that its loss must fall."""
+
+    name = "one batch"
+
+    def __init__(self, inner: Recipe, size: int) -> None:
+        self.module = inner.module
+        self.trainable = inner.trainable  # type: ignore[method-assign]
+        self.collate = inner.collate  # type: ignore[method-assign]
+        self._inner, self._size = inner, size
+
+    def trainable(self) -> dict[str, torch.nn.Parameter]:
+        return dict(self._inner.trainable())
+
+    def collate(self, samples: object) -> dict[str, Tensor]:
+        raise AssertionError("replaced in __init__")
+
+    def sample(self, position: int) -> object:
+        return self._inner.sample(position % self._size)
+
+
+@every_recipe
+def test_the_loss_falls(make: Callable[[], Recipe], tmp_path: Path) -> None:
+    train(OneBatch(make(), 8), config(12, rate=1e-3), tmp_path)
+    losses = [json.loads(line)["loss"] for line in (tmp_path / "log.jsonl").read_text().splitlines()]
+    assert min(losses[-3:]) < losses[0] - 0.1
+
+
+@every_recipe
+def test_only_declared_parameters_move(make: Callable[[], Recipe], tmp_path: Path) -> None:
+    recipe = make()
+    before, declared = weights(recipe), set(recipe.trainable())
+    train(recipe, config(3), tmp_path)
+    moved = {name for name, value in weights(recipe).items() if not torch.equal(value, before[name])}
+    assert moved
+    assert moved <= declared
+
+
+@every_recipe
+def test_same_seed_same_result(make: Callable[[], Recipe], tmp_path: Path) -> None:
+    first = trained(make, config(3), tmp_path / "a")
+    second = trained(make, config(3), tmp_path / "b")
+    assert all(torch.equal(value, second[name]) for name, value in first.items())
+
+
+@every_recipe
+def test_workers_do_not_change_the_result(make: Callable[[], Recipe], tmp_path: Path) -> None:
+    alone = trained(make, config(2), tmp_path / "a")
+    helped = trained(make, config(2, workers=2), tmp_path / "b")
+    assert all(torch.equal(value, helped[name]) for name, value in alone.items())
+
+
+@every_recipe
+def test_resumed_equals_uninterrupted(make: Callable[[], Recipe], tmp_path: Path) -> None:
+    whole = trained(make, config(4), tmp_path / "whole")
+    train(make(), config(4), tmp_path / "parts", until=2)
+    recipe = make()
+    train(recipe, config(4), tmp_path / "parts", resume=True)
+    assert all(torch.equal(value, whole[name]) for name, value in weights(recipe).items())
+
+
+@every_recipe
+def test_what_is_saved_is_what_was_trained(make: Callable[[], Recipe], tmp_path: Path) -> None:
+    recipe, again = make(), make()
+    train(recipe, config(2), tmp_path)
+    train(again, config(2), tmp_path, resume=True)
+    assert all(torch.equal(value, weights(again)[name]) for name, value in weights(recipe).items())
+
+
+@every_recipe
+def test_half_precision_trains_too(make: Callable[[], Recipe], tmp_path: Path) -> None:
+    recipe = make()
+    finished = train(recipe, config(2, precision="bf16"), tmp_path)
+    assert finished.step == 2
+    assert all(value.isfinite().all() for value in weights(recipe).values())
+
+
+@every_recipe
+def test_evaluation_gives_finite_figures(make: Callable[[], Recipe]) -> None:
+    figures = make().evaluate()
+    assert all(torch.tensor(value).isfinite() for value in figures.values())
+
+
+def test_resuming_nothing_is_a_clear_error(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="nothing to resume"):
+        train(pretrain(), config(2), tmp_path, resume=True)
+
+
+def test_a_broken_state_is_a_clear_error(tmp_path: Path) -> None:
+    train(pretrain(), config(1), tmp_path)
+    (tmp_path / "state-00000001" / "module.safetensors").write_bytes(b"torn")
+    with pytest.raises(DataError, match="cannot be read"):
+        train(pretrain(), config(1), tmp_path, resume=True)
+
+
+def test_an_unwritable_folder_stops_with_a_clear_error(tmp_path: Path) -> None:
+    (tmp_path / "run").write_text("a file where the folder should be")
+    with pytest.raises((CloseupError, OSError)):
+        train(pretrain(), config(1), tmp_path / "run")
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"steps": 0}, "`steps` must be at least 1"),
+        ({"rate": 0.0}, "`rate` must be positive"),
+        ({"batch_size": 6, "accumulate": 4}, "must divide `batch_size`"),
+    ],
+)
+def test_bad_settings_are_named(changes: dict[str, object], said: str) -> None:
+    with pytest.raises(ConfigError, match=said):
+        TrainConfig(**({"steps": 1, "batch_size": 8, "rate": 1e-3} | changes))  # type: ignore[arg-type]
