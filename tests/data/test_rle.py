@@ -4,7 +4,7 @@ import json
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from pycocotools import mask as coco_mask
 
@@ -14,6 +14,7 @@ from closeup.errors import DataError
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
 
 
+@settings(deadline=None)
 @given(st.integers(0, 2**32 - 1), st.integers(1, 90), st.integers(1, 90), st.sampled_from([0.0, 0.01, 0.5, 0.99, 1.0]))
 def test_masks_come_back_and_agree_with_pycocotools(seed: int, height: int, width: int, density: float) -> None:
     mask = np.random.default_rng(seed).random((height, width)) < density
@@ -23,6 +24,7 @@ def test_masks_come_back_and_agree_with_pycocotools(seed: int, height: int, widt
     assert np.array_equal(coco_mask.decode(coded).astype(bool), mask)
 
 
+@settings(deadline=None)
 @given(st.lists(st.tuples(st.floats(-5, 60), st.floats(-5, 45)), min_size=3, max_size=9))
 def test_polygons_are_drawn_as_pycocotools_draws_them(points: list[tuple[float, float]]) -> None:
     polygon = [value for point in points for value in point]

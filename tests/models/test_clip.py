@@ -86,7 +86,7 @@ def test_one_string_is_no_list_of_texts() -> None:
 
 
 def test_unknown_route_and_precision_are_refused() -> None:
-    with pytest.raises(InputError, match="Unknown route 'vale'. Did you mean 'value'"):
+    with pytest.raises(InputError, match=r"Unknown route 'vale'. Did you mean 'value'"):
         vit_clip().encode_dense(images(16, 16), route="vale")
     with pytest.raises(InputError, match="Unknown precision 'fp8'"):
         as_clip(vit_model(), precision="fp8")

@@ -31,7 +31,9 @@ def boxes_of(height: int, width: int) -> Tensor:
 
 def masks_of(height: int, width: int) -> Tensor:
     rows, cols = torch.arange(height)[:, None], torch.arange(width)
-    return torch.stack([(rows + cols) % 7 < 3, (rows - height / 2) ** 2 + (cols - width / 2) ** 2 < 90, rows + cols == 0])
+    return torch.stack(
+        [(rows + cols) % 7 < 3, (rows - height / 2) ** 2 + (cols - width / 2) ** 2 < 90, rows + cols == 0]
+    )
 
 
 def mixed() -> tuple[list[np.ndarray], list[Tensor], list[Tensor]]:

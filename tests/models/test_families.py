@@ -27,7 +27,7 @@ def test_every_family_knows_its_own_and_no_other(make: object, family: str) -> N
 
 
 def test_unknown_family_names_the_known_ones() -> None:
-    with pytest.raises(ModelError, match="image tower 'Linear'. The families are ViT, EVA, ResNet, timm ViT"):
+    with pytest.raises(ModelError, match=r"image tower 'Linear'. The families are ViT, EVA, ResNet, timm ViT"):
         build_tower(nn.Linear(2, 2), 24)
     with pytest.raises(ModelError, match="image tower 'SwinTransformer'"):
         build_tower(TimmModel("swin_tiny_patch4_window7_224", 24, pool="avg", proj="linear"), 24)

@@ -1,6 +1,9 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import open_clip
@@ -28,23 +31,23 @@ def test_forms_of_a_saved_model(saved: Path, form: str) -> None:
 
 @pytest.mark.slow
 @torch.no_grad()
-def test_random_model_is_its_seed_and_any_size_works() -> None:
+def test_real_architecture_works_at_any_size() -> None:
     clip = load("random:ViT-B-32", device="cpu", precision="fp32")
     assert (clip.dim, clip.patch, clip.blocks, clip.image_size) == (512, 32, 12, (224, 224))
     for height, width in [(224, 224), (96, 160), (50, 33)]:
         maps = clip.encode_dense(images(height, width, count=1))
         assert maps.shape == (1, 512, -(-height // 32), -(-width // 32))
         assert maps.isfinite().all()
-    assert clip.fingerprint == load("random:ViT-B-32@0", device="cpu").fingerprint
-    assert clip.fingerprint != load("random:ViT-B-32@1", device="cpu").fingerprint
 
 
-def test_making_a_random_model_leaves_the_generator_alone() -> None:
+def test_random_model_is_its_seed_and_leaves_the_generator_alone() -> None:
     torch.manual_seed(5)
     expected = torch.rand(3)
     torch.manual_seed(5)
-    load("random:ViT-S-32-alt", device="cpu")
+    first = load("random:ViT-S-32-alt", device="cpu").fingerprint
     assert torch.equal(torch.rand(3), expected)
+    assert load("random:ViT-S-32-alt@0", device="cpu").fingerprint == first
+    assert load("random:ViT-S-32-alt@1", device="cpu").fingerprint != first
 
 
 @pytest.mark.parametrize(
@@ -118,5 +121,33 @@ def test_folder_without_weights_is_no_random_model(saved: Path, tmp_path: Path) 
 def test_unknown_device_and_precision(saved: Path) -> None:
     with pytest.raises(InputError, match="Unknown device 'gpu'"):
         load(saved, device="gpu")
-    with pytest.raises(InputError, match="Unknown precision 'fp46'. Did you mean"):
+    with pytest.raises(InputError, match="'cuda:99' is not there"):
+        load(saved, device="cuda:99")
+    with pytest.raises(InputError, match=r"Unknown precision 'fp46'. Did you mean"):
         load(saved, precision="fp46")
+
+
+OFFLINE = """
+from closeup.errors import ModelError
+from closeup.models.load import load
+for name in ("hf-hub:nobody/nothing", "ViT-B-32/openai"):
+    try:
+        load(name)
+    except ModelError as error:
+        print(error)
+"""
+
+
+@pytest.mark.slow
+def test_no_network_is_one_clear_error(tmp_path: Path) -> None:
+    environment = os.environ | {
+        "HF_HUB_OFFLINE": "1",
+        "HF_HOME": str(tmp_path),
+        "PYTHONPATH": os.pathsep.join(sys.path),
+    }
+    done = subprocess.run([sys.executable, "-c", OFFLINE], env=environment, capture_output=True, text=True, check=True)
+    assert done.stderr == ""
+    first, second = done.stdout.splitlines()
+    assert first.startswith("The model 'hf-hub:nobody/nothing' could not be fetched")
+    assert second.startswith("The model 'ViT-B-32/openai' could not be fetched")
+    assert first.endswith("Without a network, give a folder or a file with the weights.")

@@ -103,7 +103,7 @@ def test_placement_maps_corners_back(policy: str) -> None:
 
 
 def test_unknown_policy_names_near_ones() -> None:
-    with pytest.raises(InputError, match="Unknown preprocessing policy 'shortest_crop'.*'shortest-crop'"):
+    with pytest.raises(InputError, match=r"Unknown preprocessing policy 'shortest_crop'.*'shortest-crop'"):
         Preprocess((32, 32))(picture(8, 8).numpy(), policy="shortest_crop")
 
 

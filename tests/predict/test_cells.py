@@ -57,7 +57,9 @@ def test_a_window_as_large_as_the_image_is_the_plain_map(
     assert torch.equal(plain.scores, windowed.scores)
 
 
-@pytest.mark.parametrize(("window", "stride", "batch"), [(32, 16, 8), (32, None, 3), ((16, 40), (16, 24), 1), (30, 9, 4)])
+@pytest.mark.parametrize(
+    ("window", "stride", "batch"), [(32, 16, 8), (32, None, 3), ((16, 40), (16, 24), 1), (30, 9, 4)]
+)
 def test_overlapping_windows_are_averaged_cell_by_cell(
     clip: Clip,
     bank: TextBank,

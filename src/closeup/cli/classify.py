@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -10,6 +10,7 @@ from rich.table import Table
 from tyro.conf import Positional, arg
 
 from closeup._types import Boxes, Masks
+from closeup.cli.choices import Encoder
 from closeup.cli.files import each, find_photos, report
 from closeup.cli.model import ModelOptions
 from closeup.cli.output import show, show_json, table
@@ -18,7 +19,6 @@ from closeup.cli.save import Format, Saver
 from closeup.cli.words import WordOptions
 from closeup.errors import InputError
 from closeup.geometry import masks_to_boxes
-from closeup.models.encode_regions import How
 from closeup.predict import RegionResult, classify
 from closeup.predict.words import as_bank
 from closeup.regions import CropPolicy
@@ -44,7 +44,7 @@ class Options:
 
     text: Annotated[WordOptions, arg(name="")]
 
-    how: How = "dense"
+    how: Encoder = "dense"
     """The region encoder: pool the dense map (one pass for all regions), or encode each cut-out, masked or not."""
 
     boxes: bool = False
@@ -65,7 +65,7 @@ class Options:
     json: bool = False
     """Print one json document instead of tables."""
 
-    clip: Annotated[ModelOptions, arg(name="")] = ModelOptions()
+    clip: Annotated[ModelOptions, arg(name="")] = field(default_factory=ModelOptions)
 
 
 def run(options: Options) -> int:
@@ -76,7 +76,9 @@ def run(options: Options) -> int:
     photos, failures = find_photos(options.photos)
     source = RegionFile(options.regions)
     if len(photos) > 1 and not source.many:
-        raise InputError(f"--regions {options.regions}: bare regions belong to one photo, but {len(photos)} were given.")
+        raise InputError(
+            f"--regions {options.regions}: bare regions belong to one photo, but {len(photos)} were given."
+        )
     saver = None if options.out is None else Saver(options.out, options.format, photos)
     vocabulary, templates = options.text.vocabulary(), options.text.template_set()
     crop = CropPolicy(enlarge=options.enlarge)

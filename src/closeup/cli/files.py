@@ -75,10 +75,21 @@ def each(
 
 def track(items: Sequence[Result], what: str) -> Iterator[Result]:
     """Yield the items, with a progress bar on a terminal's standard error: how many are done, and the time left."""
+    with counted(what) as tell:
+        for done, item in enumerate(items):
+            tell(done, len(items))
+            yield item
+        tell(len(items), len(items))
+
+
+@contextmanager
+def counted(what: str) -> Iterator[Callable[[int, int], None]]:
+    """Give a function that is told how many are done, of how many, and draws a bar where anybody can see it."""
     console = Console(stderr=True)
     columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
-    with Progress(*columns, console=console, transient=True, disable=len(items) < 2 or not console.is_terminal) as bar:
-        yield from bar.track(items, description=what)
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
+        task = bar.add_task(what, total=None)
+        yield lambda done, total: bar.update(task, completed=done, total=total)
 
 
 def report(failures: Sequence[Failure], photos: int) -> int:
@@ -99,9 +110,7 @@ def output_names(photos: Sequence[Path]) -> dict[Path, Path]:
     shared = os.path.commonpath([photo.absolute().parent for photo in photos])
     below = {photo: photo.absolute().relative_to(shared) for photo in photos}
     counts = Counter(path.with_suffix("") for path in below.values())
-    return {
-        photo: path if counts[path.with_suffix("")] > 1 else path.with_suffix("") for photo, path in below.items()
-    }
+    return {photo: path if counts[path.with_suffix("")] > 1 else path.with_suffix("") for photo, path in below.items()}
 
 
 def check_folder(folder: Path) -> None:
@@ -134,14 +143,3 @@ def save_picture(picture: PIL.Image.Image, path: Path) -> Path:
     with replacing(path) as temporary:
         picture.save(temporary)
     return path
-
-
-@contextmanager
-def named(photo: Path) -> Iterator[None]:
-    """Put the photo's name before the message of an error that does not hold it."""
-    try:
-        yield
-    except InputError as error:
-        if str(photo) in str(error):
-            raise
-        raise InputError(f"{photo}: {error}") from error

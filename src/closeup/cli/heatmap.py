@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -10,6 +10,8 @@ import PIL.Image
 import torch
 from tyro.conf import Positional, arg
 
+from closeup._types import ImageLike
+from closeup.cli.choices import Contrast
 from closeup.cli.files import each, find_photos, report
 from closeup.cli.model import ModelOptions
 from closeup.cli.output import show, show_json, table
@@ -18,7 +20,6 @@ from closeup.cli.words import read_templates, read_words
 from closeup.errors import InputError
 from closeup.models import Clip
 from closeup.predict import HeatmapResult, heatmap
-from closeup.predict.heatmap import Contrast
 from closeup.predict.words import as_bank
 from closeup.viz import kmeans_sheet
 
@@ -58,7 +59,7 @@ class Options:
     json: bool = False
     """Print one json document instead of tables."""
 
-    clip: Annotated[ModelOptions, arg(name="")] = ModelOptions()
+    clip: Annotated[ModelOptions, arg(name="")] = field(default_factory=ModelOptions)
 
 
 def run(options: Options) -> int:
@@ -73,9 +74,7 @@ def run(options: Options) -> int:
     bank = as_bank(clip, vocabulary, templates)
 
     def work(photo: Path) -> dict[str, Any]:
-        result = heatmap(
-            clip, photo, bank, contrast=options.contrast, route=options.clip.route, size=options.clip.size
-        )
+        result = heatmap(clip, photo, bank, contrast=options.contrast, route=options.clip.route, size=options.clip.size)
         saver.save(photo, result)
         if options.kmeans is not None:
             saver.save_beside(photo, clusters(clip, photo, options.kmeans, options.clip), "kmeans")
@@ -95,11 +94,11 @@ def run(options: Options) -> int:
 
 
 @torch.inference_mode()
-def clusters(clip: Clip, photo: Path, count: int, options: ModelOptions) -> PIL.Image.Image:
-    """Return the k-means sheet of a photo's dense map."""
-    pixels, _ = clip.preprocess(photo, policy="fit", size=options.size)
+def clusters(clip: Clip, image: ImageLike, count: int, options: ModelOptions) -> PIL.Image.Image:
+    """Return the k-means sheet of an image's dense map."""
+    pixels, _ = clip.preprocess(image, policy="fit", size=options.size)
     dense = clip.encode_dense(pixels[None], route=options.route)[0]
-    return kmeans_sheet(photo, [(options.route, dense.cpu())], clusters=count)
+    return kmeans_sheet(image, [(options.route, dense.cpu())], clusters=count)
 
 
 def _describe(photo: Path, result: HeatmapResult) -> dict[str, Any]:

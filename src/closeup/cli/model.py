@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from closeup.cli.choices import Precision
 from closeup.errors import InputError
 from closeup.models import Clip, get_route, load
-from closeup.models.precision import Precision
 
 
 @dataclass(frozen=True)
@@ -35,6 +35,12 @@ class ModelOptions:
             raise InputError(f"--size {self.size} is below one pixel. Give the longest side in pixels, as in 336.")
 
     def load(self) -> Clip:
-        """Return the model."""
+        """Return the model; InputError where its tower does not know the route."""
         self.check()
-        return load(self.model, device=self.device, precision=self.precision)
+        clip = load(self.model, device=self.device, precision=self.precision)
+        known = clip.tower.routes
+        if get_route(self.route).name not in known:
+            raise InputError(
+                f"--route {self.route}: the {clip.tower.family} tower of {clip.name} knows {', '.join(known)}."
+            )
+        return clip

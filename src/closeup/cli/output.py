@@ -11,13 +11,16 @@ from pathlib import Path
 from rich.console import Console, RenderableType
 from rich.table import Table
 
+PLAIN_WIDTH = 160
+"""Columns of tables that go to a file or another program."""
+
 
 def show(*things: RenderableType) -> None:
     """Print tables and lines on standard output."""
-    console = Console(highlight=False, soft_wrap=True)
+    console = Console(highlight=False, width=None if sys.stdout.isatty() else PLAIN_WIDTH)
     with console.capture() as capture:
         for thing in things:
-            console.print(thing, markup=False)
+            console.print(thing, markup=False, soft_wrap=isinstance(thing, str))
     # Written here and not by rich, which would end the program with code 1 where a reader has left.
     sys.stdout.write(capture.get())
 

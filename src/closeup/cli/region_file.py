@@ -116,7 +116,9 @@ def _open(path: Path, content: Mapping[str, Any]) -> tuple[Reader, list[str]]:
     rows = content.get("annotations")
     panoptic = isinstance(rows, list) and any(isinstance(row, dict) and "segments_info" in row for row in rows)
     reader: Reader = CocoPanoptic(path, path.with_suffix(""), None) if panoptic else CocoInstances(path, None)
-    names = {image["id"]: Path(str(image.get("file_name") or image.get("coco_url"))).name for image in content["images"]}
+    names = {
+        image["id"]: Path(str(image.get("file_name") or image.get("coco_url"))).name for image in content["images"]
+    }
     if panoptic and isinstance(rows, list):
         return reader, [names[row["image_id"]] for row in rows]
     return reader, list(names.values())
@@ -126,6 +128,8 @@ def _places(names: list[str]) -> dict[str, int]:
     found: dict[str, int] = {}
     for index, name in enumerate(names):
         if name in found:
-            raise InputError(f"--regions: two images are called {name!r}; photos are found by name, so make them unique.")
+            raise InputError(
+                f"--regions: two images are called {name!r}; photos are found by name, so make them unique."
+            )
         found[name] = index
     return found

@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any
 
 from tyro.conf import Positional, arg
 
+from closeup.cli.choices import Upsample
 from closeup.cli.files import each, find_photos, report
 from closeup.cli.model import ModelOptions
 from closeup.cli.output import show, show_json, table
 from closeup.cli.save import Format, Saver
+from closeup.cli.window import check_window
 from closeup.cli.words import WordOptions
 from closeup.errors import InputError
 from closeup.predict import SegmentationResult, segment
-from closeup.predict.pixels import Upsample
 from closeup.predict.words import as_bank, with_word
 
 
@@ -56,13 +57,13 @@ class Options:
     json: bool = False
     """Print one json document instead of tables."""
 
-    clip: Annotated[ModelOptions, arg(name="")] = ModelOptions()
+    clip: Annotated[ModelOptions, arg(name="")] = field(default_factory=ModelOptions)
 
 
 def run(options: Options) -> int:
     """Segment every photo."""
     options.clip.check()
-    _check_window(options)
+    check_window(options.window, options.stride)
     background = read_background(options.background)
     photos, failures = find_photos(options.photos)
     saver = Saver(options.out, options.format, photos)
@@ -114,16 +115,6 @@ def read_background(text: str | None) -> float | str | None:
     if not 0 <= threshold <= 1:
         raise InputError(f"--background {text}: give a probability from 0 to 1, or a word.")
     return threshold
-
-
-def _check_window(options: Options) -> None:
-    if options.window is None and options.stride is not None:
-        raise InputError(f"--stride {options.stride} without a --window: give both, or neither.")
-    for name, value in (("window", options.window), ("stride", options.stride)):
-        if value is not None and value < 1:
-            raise InputError(f"--{name} {value} is below one pixel.")
-    if options.window is not None and options.stride is not None and options.stride > options.window:
-        raise InputError(f"--stride {options.stride} is larger than --window {options.window}: pixels would be left out.")
 
 
 def _describe(photo: Path, result: SegmentationResult) -> dict[str, Any]:

@@ -40,7 +40,7 @@ def read_words(text: str) -> Vocabulary:
     if not text.strip():
         raise InputError(f"--words is empty ({text!r}). Give names separated by commas, or a file of names.")
     path = Path(text).expanduser()
-    if path.suffix.lower() in SUFFIXES and "," not in text or _is_file(path):
+    if (path.suffix.lower() in SUFFIXES and "," not in text) or _is_file(path):
         if not _is_file(path):
             raise InputError(f"--words {text}: no such file. Give names separated by commas, or a file of names.")
         return Vocabulary.from_file(path)

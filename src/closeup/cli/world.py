@@ -15,7 +15,7 @@ from closeup.data.record import Record
 from closeup.data.world import World
 from closeup.data.world.export import export_world
 from closeup.errors import InputError
-from closeup.viz import draw_segmentation, sheet
+from closeup.viz import draw_segmentation, draw_sheet
 
 
 @dataclass(frozen=True)
@@ -112,7 +112,7 @@ def _show(options: Show) -> int:
     check_picture(options.out)
     records = [world[index] for index in range(options.first, last)]
     pictures = [_draw(record, options.truth) for record in records]
-    path = save_picture(sheet(pictures, [record.id for record in records]), options.out)
+    path = save_picture(draw_sheet(pictures, [record.id for record in records]), options.out)
     if options.json:
         show_json({"picture": path, "names": world.names, "scenes": [_describe(record) for record in records]})
         return 0

@@ -82,7 +82,7 @@ def find(name: str, architecture: str | None = None) -> Source:
     for scheme, finder in SCHEMES.items():
         if name.startswith(scheme):
             return finder(name.removeprefix(scheme))
-    if Path(name).is_dir():
+    if name and Path(name).is_dir():
         return _folder(Path(name))
     if name.endswith(SUFFIXES):
         return _file(name, architecture)
@@ -183,7 +183,8 @@ def _architecture(name: str) -> dict[str, Any]:
 
 def _create(source: Source) -> tuple[nn.Module, dict[str, Any]]:
     fetched = source.tag is not None
-    with torch.random.fork_rng(devices=[]), _fetching(source.name), torch.inference_mode(False):
+    shown = f"{source.name}/{source.tag}" if source.tag else source.name
+    with torch.random.fork_rng(devices=[]), _fetching(shown), torch.inference_mode(False):
         torch.manual_seed(source.seed or 0)
         model: nn.Module = open_clip.create_model(
             source.name,
@@ -212,9 +213,14 @@ def _device(device: str | torch.device) -> torch.device:
     if device == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
-        return torch.device(device)
+        chosen = torch.device(device)
     except RuntimeError as error:
         raise InputError(f"Unknown device {device!r}. Give 'auto', 'cpu', 'cuda' or 'cuda:0'.") from error
+    if chosen.type == "cuda" and (chosen.index or 0) >= torch.cuda.device_count():
+        raise InputError(
+            f"The device {str(chosen)!r} is not there: torch sees {torch.cuda.device_count()} CUDA devices."
+        )
+    return chosen
 
 
 def _read_json(path: Path) -> dict[str, Any]:
@@ -235,18 +241,18 @@ def _fetching(name: str) -> Iterator[None]:
     except CloseupError:
         raise
     except Exception as error:
-        reason = str(error).strip().split("\n")[0]
+        reason = str(error).strip().split("\n")[0].rstrip(".") or type(error).__name__
         raise ModelError(
-            f"The model {name!r} could not be fetched or made: {reason or type(error).__name__}. "
+            f"The model {name!r} could not be fetched or made: {reason}. "
             "Without a network, give a folder or a file with the weights."
         ) from error
 
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Keep open_clip from logging and warning about choices that are made here on purpose."""
+    """Keep open_clip from logging what is done here on purpose, or said by the error that is raised."""
     before = logging.root.manager.disable
-    logging.disable(max(before, logging.WARNING))
+    logging.disable(max(before, logging.ERROR))
     try:
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", message="QuickGELU mismatch")

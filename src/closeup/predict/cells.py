@@ -59,7 +59,7 @@ def score_cells(
     seen = torch.zeros(grid, device=clip.device)
     for first in range(0, len(corners), batch):
         some = corners[first : first + batch]
-        with torch.inference_mode():
+        with torch.no_grad():
             parts = torch.stack([_cut(pixels, top, left, high, wide, clip.patch) for top, left in some])
             found = score_map(clip.encode_dense(parts, route=route), bank)
         for (top, left), part in zip(some, found, strict=True):

@@ -101,7 +101,7 @@ def classify_many(
     work = opened(images, boxes, masks, skipped=skipped)
 
     def encode(chunk: list[Opened]) -> list[Embeddings]:
-        with torch.inference_mode():
+        with torch.no_grad():
             return clip.encode_regions(
                 [item.picture for item in chunk],
                 boxes=[item.boxes for item in chunk if item.boxes is not None] or None,
@@ -115,7 +115,7 @@ def classify_many(
 
     chunks = iter(lambda: list(islice(work, batch)), [])
     return (
-        _result(item, regions.clone(), clip.logit_scale, bank, made, top)
+        _result(item, regions, clip.logit_scale, bank, made, top)
         for chunk in chunks
         for item, regions in zip(chunk, encode(chunk), strict=True)
     )

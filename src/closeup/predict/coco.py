@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float
@@ -18,6 +18,7 @@ from closeup.geometry import areas, masks_to_boxes, xyxy_to_xywh
 from closeup.predict.provenance import Provenance
 
 
+@runtime_checkable
 class Annotated(Protocol):
     """A result that can be told as regions with one label each."""
 

@@ -159,7 +159,7 @@ class _Run:
         for how in self._crops:
             self._encode_crops(how)
 
-    @torch.inference_mode()
+    @torch.no_grad()
     def _encode_images(self) -> None:
         items, self._images = self._images, []
         if not items:
@@ -171,7 +171,7 @@ class _Run:
                 if item.masks is not None:
                     self._count("dense", "masks", pool_masks(features[None], [item.masks])[0], item.labels)
 
-    @torch.inference_mode()
+    @torch.no_grad()
     def _encode_crops(self, how: str) -> None:
         waiting, self._crops[how] = self._crops[how], []
         if not waiting:

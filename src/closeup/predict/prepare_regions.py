@@ -28,7 +28,7 @@ PREPROCESSING = {"official": ("longest-pad-corner", "official"), "fit": ("fit", 
 takes part in RoIAlign at the border; ``fit``: no pad, and masks weigh each cell by the part that they cover.
 """
 
-Crops: TypeAlias = Float[Tensor, "count 3 height width"]
+Crops: TypeAlias = Float[Tensor, "_ 3 _ _"]
 
 
 @dataclass(frozen=True, slots=True)

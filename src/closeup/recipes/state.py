@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import nn
 
@@ -67,8 +68,8 @@ def load_state(folder: Path, module: nn.Module, optimizer: torch.optim.Optimizer
         place = folder / saved["folder"]
         module.load_state_dict(load_file(place / "module.safetensors"), strict=False)
         optimizer.load_state_dict(torch.load(place / "optimizer.pt", weights_only=True, map_location="cpu"))
-    except (OSError, ValueError, KeyError, RuntimeError) as error:
-        raise DataError(f"The training state in {folder} cannot be read: {error}") from error
+    except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
+        raise DataError(f"The training state in {folder} cannot be read: {error}. Start without --resume.") from error
     return SavedState(saved["step"], saved["config"])
 
 

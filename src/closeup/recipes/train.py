@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 from accelerate import Accelerator
+from accelerate.state import AcceleratorState
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from torch import Tensor, nn
 
@@ -213,6 +214,8 @@ def _accelerator(config: TrainConfig) -> Accelerator:
     if precision == "auto":
         fast = torch.cuda.is_available() or torch.cpu._is_avx512_bf16_supported()
         precision = "bf16" if fast else "no"
+    # Accelerate keeps its settings for the whole process; a second training may want another precision.
+    AcceleratorState._reset_state()
     return Accelerator(mixed_precision={"fp32": "no"}.get(precision, precision))
 
 

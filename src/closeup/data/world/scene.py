@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from types import MappingProxyType
 
 import numpy as np
 
@@ -68,8 +69,13 @@ _PATTERN_WEIGHTS = np.array([0.4] + [0.6 / (len(PATTERNS) - 1)] * (len(PATTERNS)
 _TRANSPARENCY_WEIGHTS = np.array([0.74, 0.15, 0.11])
 
 
-def sample_thing(rng: np.random.Generator, *, x: float, y: float, radius: float, theme: Theme) -> Thing:
-    """Draw the class, the attributes and the pose of a thing at a given place."""
+def sample_thing(
+    rng: np.random.Generator, *, x: float, y: float, radius: float, theme: Theme, freedom: float = 1.0
+) -> Thing:
+    """Draw the class, the attributes and the pose of a thing at a given place.
+
+    ``freedom`` from 0 to 1 is how far it may turn and stretch.
+    """
     pattern = theme.fixed.get("pattern") or PATTERNS[int(rng.choice(len(PATTERNS), p=_PATTERN_WEIGHTS))]
     transparency = theme.fixed.get("transparency") or TRANSPARENCIES[int(rng.choice(3, p=_TRANSPARENCY_WEIGHTS))]
     return Thing(
@@ -81,8 +87,8 @@ def sample_thing(rng: np.random.Generator, *, x: float, y: float, radius: float,
         x=x,
         y=y,
         radius=radius,
-        angle=float(rng.uniform(-0.7, 0.7)),
-        stretch=float(rng.uniform(0.8, 1.25)),
+        angle=freedom * float(rng.uniform(-0.7, 0.7)),
+        stretch=float(rng.uniform(0.8, 1.25)) ** freedom,
     )
 
 
@@ -121,31 +127,39 @@ def sample_scene(rng: np.random.Generator, *, size: tuple[int, int] = (256, 256)
     return Scene(height, width, grounds, borders, tuple(things), int(rng.integers(2**31)))
 
 
-def sample_closeup(rng: np.random.Generator, *, theme: Theme | None = None) -> Scene:
+PLAINEST: Mapping[str, str] = MappingProxyType(
+    {"colour": "black", "pattern": "plain", "material": "leather", "transparency": "opaque", "ground": "snow"}
+)
+"""The look in which shapes are easiest to tell apart."""
+
+
+def sample_closeup(rng: np.random.Generator, *, theme: Theme | None = None, difficulty: float = 1.0) -> Scene:
     """Draw a picture of one thing that fills most of the frame; a neighbour may look in from the side.
 
-    Its extent in units is that of a scene's crop, so that grounds and things keep their scale.
+    Its extent in units is that of a scene's crop, so that grounds and things keep their scale. At
+    ``difficulty`` 0 every thing is black on snow, upright, centred and alone; at 1 everything varies;
+    between, each property is free with that probability or to that degree.
     """
-    theme = theme or Theme()
+    fixed = (theme or Theme()).fixed
+    theme = Theme({family: value for family, value in PLAINEST.items() if rng.random() >= difficulty} | dict(fixed))
     radius = 256 * float(np.exp(rng.uniform(np.log(0.07), np.log(0.22))))
-    room = float(rng.uniform(0.95, 1.9))
-    aspect = float(np.exp(rng.uniform(-0.35, 0.35)))
+    room = 1.15 + difficulty * (float(rng.uniform(0.95, 1.9)) - 1.15)
+    aspect = float(np.exp(difficulty * rng.uniform(-0.35, 0.35)))
     height, width = 2 * radius * room / aspect**0.5, 2 * radius * room * aspect**0.5
-    grounds, borders = sample_grounds(rng, height, theme, most=2)
-    free_x, free_y = max(width / 2 - 0.85 * radius, 0), max(height / 2 - 0.85 * radius, 0)
-    x = width / 2 + float(rng.uniform(-1, 1)) * free_x
-    y = height / 2 + float(rng.uniform(-1, 1)) * free_y
-    main = sample_thing(rng, x=x, y=y, radius=radius, theme=theme)
-    things = [main]
-    if rng.random() < 0.25:
-        angle = float(rng.uniform(0, 2 * np.pi))
-        other = radius * float(rng.uniform(0.5, 1.2))
-        away = 0.8 * (radius + other)
-        neighbour = sample_thing(
-            rng, x=x + away * np.cos(angle), y=y + away * np.sin(angle), radius=other, theme=Theme()
-        )
-        things.insert(int(rng.integers(2)), neighbour)
+    grounds, borders = sample_grounds(rng, height, theme, most=2 if rng.random() < difficulty else 1)
+    free = np.maximum(np.array([width, height]) / 2 - 0.85 * radius, 0) * rng.uniform(-1, 1, 2) * difficulty
+    x, y = width / 2 + float(free[0]), height / 2 + float(free[1])
+    things = [sample_thing(rng, x=x, y=y, radius=radius, theme=theme, freedom=difficulty)]
+    if rng.random() < 0.25 * difficulty:
+        things.insert(int(rng.integers(2)), _neighbour(rng, x, y, radius))
     return Scene(height, width, grounds, borders, tuple(things), int(rng.integers(2**31)))
+
+
+def _neighbour(rng: np.random.Generator, x: float, y: float, radius: float) -> Thing:
+    angle = float(rng.uniform(0, 2 * np.pi))
+    other = radius * float(rng.uniform(0.5, 1.2))
+    away = 0.8 * (radius + other)
+    return sample_thing(rng, x=x + away * np.cos(angle), y=y + away * np.sin(angle), radius=other, theme=Theme())
 
 
 def sample_ground(rng: np.random.Generator, *, theme: Theme | None = None) -> Scene:

@@ -10,7 +10,7 @@ import PIL.Image
 from closeup.data.world.captions import WORDINGS, any_noun, describe, scene_caption, with_article
 from closeup.data.world.lexicon import COLOURS, GROUNDS, MATERIALS, SHAPES
 from closeup.data.world.render import render
-from closeup.data.world.scene import Scene, Theme, sample_closeup, sample_ground, sample_scene
+from closeup.data.world.scene import Scene, Theme, Thing, sample_closeup, sample_ground, sample_scene
 
 _MENTIONS: tuple[tuple[str, ...], ...] = (
     ("colour",),
@@ -40,71 +40,82 @@ class Plan:
     synonyms: int
 
 
-def plan_batch(rng: np.random.Generator) -> Plan:
+def plan_batch(rng: np.random.Generator, difficulty: float = 1.0) -> Plan:
     """Draw the plan of a batch.
 
-    Half are noun-only close-ups and half of these share colour, material and ground: a contrastive model
-    names colours long before shapes, and learns shapes only where nothing else tells pictures apart.
+    Half are noun-only close-ups (more while the pictures are easy), and half of these share colour, material
+    and ground: a contrastive model names colours long before shapes, and learns shapes only where nothing
+    else tells pictures apart.
     """
-    kind = ("nouns", "attributes", "scenes")[int(rng.choice(3, p=(0.5, 0.32, 0.18)))]
+    shares = (0.95 - 0.45 * difficulty, 0.05 + 0.27 * difficulty, 0.18 * difficulty)
+    kind = ("nouns", "attributes", "scenes")[int(rng.choice(3, p=shares))]
     fixed: dict[str, str] = {}
     if kind == "nouns" and rng.random() < 0.5:
-        colours, grounds = tuple(COLOURS), tuple(GROUNDS)
         fixed = {
-            "colour": colours[int(rng.integers(len(colours)))],
-            "ground": grounds[int(rng.integers(len(grounds)))],
-            "material": MATERIALS[int(rng.integers(len(MATERIALS)))],
+            "colour": _any(tuple(COLOURS), rng),
+            "ground": _any(tuple(GROUNDS), rng),
+            "material": _any(MATERIALS, rng),
         }
     mention = _MENTIONS[int(rng.integers(len(_MENTIONS)))] if kind == "attributes" else ()
     if kind == "attributes" and rng.random() < 0.4:
-        shapes = tuple(SHAPES)
-        fixed = {"shape": shapes[int(rng.integers(len(shapes)))]}
-    wording = WORDINGS[int(rng.integers(len(WORDINGS)))]
-    return Plan(kind, Theme(fixed), mention, wording, int(rng.integers(2**31)))
+        fixed = {"shape": _any(tuple(SHAPES), rng)}
+    return Plan(kind, Theme(fixed), mention, _any(WORDINGS, rng), int(rng.integers(2**31)))
+
+
+def _any(values: tuple[str, ...], rng: np.random.Generator) -> str:
+    return values[int(rng.integers(len(values)))]
 
 
 @dataclass(frozen=True, slots=True)
 class WorldStream:
-    """Picture number ``i`` of an endless stream, with its caption; a function of the seed and ``i`` alone.
+    """Picture number ``i`` of an endless stream, with its caption; a function of the settings and ``i`` alone.
 
     ``batch`` neighbouring pictures share a plan. ``side`` is the longer side of a picture in pixels; the
     shorter follows its content. Some pictures are drawn small and enlarged, as the crops of small things are.
+
+    Over the first ``ramp`` pictures the difficulty of close-ups rises from 0 to 1. Without it a ViT of this
+    size stays at chance on shapes for tens of thousands of pictures, in supervised training too; black
+    shapes on snow are learned in a few thousand, and from there each freedom is a small step.
     """
 
     seed: int = 0
     batch: int = 256
     side: int = 64
+    ramp: int = 0
 
     def __getitem__(self, index: int) -> tuple[PIL.Image.Image, str]:
-        plan = plan_batch(np.random.default_rng([self.seed, 3, index // self.batch]))
+        number = index // self.batch
+        difficulty = min(1.0, number * self.batch / self.ramp) if self.ramp else 1.0
+        plan = plan_batch(np.random.default_rng([self.seed, 3, number]), difficulty)
         rng = np.random.default_rng([self.seed, 4, index])
-        scene, caption = _compose(plan, rng)
-        longest = self.side if rng.random() < 0.6 else int(rng.integers(self.side * 2 // 5, self.side))
+        scene, caption = _compose(plan, rng, difficulty)
+        sharp = rng.random() < 1 - 0.4 * difficulty
+        longest = self.side if sharp else int(rng.integers(self.side * 2 // 5, self.side))
         zoom = longest / max(scene.height, scene.width)
         size = (max(1, round(scene.height * zoom)), max(1, round(scene.width * zoom)))
         return PIL.Image.fromarray(render(scene, size).image), caption
 
 
-def _compose(plan: Plan, rng: np.random.Generator) -> tuple[Scene, str]:
+def _compose(plan: Plan, rng: np.random.Generator, difficulty: float) -> tuple[Scene, str]:
     if plan.kind == "scenes" and rng.random() < 0.7:
-        scene = sample_scene(rng, size=tuple(rng.integers(120, 257, 2).tolist()))
+        height, width = rng.integers(120, 257, 2).tolist()
+        scene = sample_scene(rng, size=(height, width))
         return scene, scene_caption(scene, rng)
-    wording = np.random.default_rng(plan.synonyms)
+    agreed = np.random.default_rng(plan.synonyms)
     if not plan.mention and rng.random() < 0.15:
         ground = sample_ground(rng)
-        noun = _agreed_noun(ground.grounds[0], wording)
-        return ground, plan.wording.format(noun)
-    scene = sample_closeup(rng, theme=plan.theme)
-    main = max(scene.things, key=lambda thing: _prominence(scene, thing.x, thing.y, thing.radius))
-    phrase = describe(main, plan.mention, _agreed_noun(main.shape, wording))
+        return ground, plan.wording.format(_agreed_noun(ground.grounds[0], agreed))
+    scene = sample_closeup(rng, theme=plan.theme, difficulty=difficulty)
+    main = max(scene.things, key=lambda thing: _prominence(scene, thing))
+    phrase = describe(main, plan.mention, _agreed_noun(main.shape, agreed))
     return scene, plan.wording.format(with_article(phrase))
 
 
-def _agreed_noun(name: str, wording: np.random.Generator) -> str:
-    """Return the noun that the whole batch uses for a class: one draw in three is a synonym."""
-    return any_noun(name, wording) if wording.random() < 0.34 else name
+def _agreed_noun(name: str, agreed: np.random.Generator) -> str:
+    """Return the noun that a whole batch uses for a class: the batch draws one time in three from the synonyms."""
+    return any_noun(name, agreed) if agreed.random() < 0.34 else name
 
 
-def _prominence(scene: Scene, x: float, y: float, radius: float) -> float:
-    off_centre = np.hypot(x / scene.width - 0.5, y / scene.height - 0.5)
-    return radius / max(scene.height, scene.width) - float(off_centre)
+def _prominence(scene: Scene, thing: Thing) -> float:
+    off_centre = float(np.hypot(thing.x / scene.width - 0.5, thing.y / scene.height - 0.5))
+    return thing.radius / max(scene.height, scene.width) - off_centre

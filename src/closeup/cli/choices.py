@@ -1,0 +1,11 @@
+"""Choices that a command line checks before anything is loaded; a test holds them to the library's own lists."""
+
+from __future__ import annotations
+
+from typing import Literal, TypeAlias
+
+Encoder: TypeAlias = Literal["dense", "crop", "masked-crop"]
+Upsample: TypeAlias = Literal["bilinear", "nearest"]
+Contrast: TypeAlias = Literal["none", "others", "empty"]
+Canvas: TypeAlias = Literal["official", "fit"]
+Precision: TypeAlias = Literal["auto", "fp32", "bf16"]

@@ -1,0 +1,229 @@
+"""The verb ``evaluate``: how well a model recognises regions, or segments, on a data set."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated, Any, TypeAlias
+
+from tyro.conf import arg, subcommand
+
+from closeup.cli.choices import Canvas, Encoder
+from closeup.cli.files import check_folder, counted, save_picture
+from closeup.cli.heatmap import clusters
+from closeup.cli.model import ModelOptions
+from closeup.cli.output import show, show_json, table
+from closeup.cli.window import check_window
+from closeup.cli.words import read_templates, read_words
+from closeup.data.record import Reader
+from closeup.data.registry import open_reader
+from closeup.data.write_pictures import safe_name
+from closeup.errors import InputError
+from closeup.models import Clip
+from closeup.predict import evaluate_regions, evaluate_segmentation
+from closeup.text import Vocabulary
+
+
+@dataclass(frozen=True)
+class DataOptions:
+    """Which records, and the words for their classes."""
+
+    data: str
+    """The data set: "world", "coco-panoptic:/data/coco", "ade20k:/data/ade", "camvid:/data/camvid", ..."""
+
+    split: str | None = None
+    """The split: train, val or test; val unless the data set's line says otherwise."""
+
+    limit: int | None = None
+    """Only the first so many records."""
+
+    words: str | None = None
+    """One word per class in the data set's order, as names or a file; the data set's own names unless given."""
+
+    def reader(self) -> Reader:
+        """Open the data set."""
+        if self.limit is not None and self.limit < 1:
+            raise InputError(f"--limit {self.limit}: give at least one record.")
+        return open_reader(self.data, self.split)
+
+    def vocabulary(self) -> Vocabulary | None:
+        """Return the words for the classes, None for the data set's own names."""
+        return None if self.words is None else read_words(self.words)
+
+
+@dataclass(frozen=True)
+class Regions:
+    """Measure how often a region's true word scores best (CLIPSelf's Tables 1 and 2).
+
+    Every region competes among all classes; accuracies are means over classes, for boxes and masks, things and stuff.
+
+        closeup evaluate regions --data world --limit 100
+        closeup evaluate regions --data coco-panoptic:/data/coco --model EVA02-B-16/merged2b_s8b_b131k --json
+        closeup evaluate regions --data world --how dense --pictures kmeans/ --out regions.json
+    """
+
+    records: Annotated[DataOptions, arg(name="")]
+
+    how: tuple[Encoder, ...] = ("dense", "crop")
+    """The region encoders: pool the dense map, encode each cut-out, encode it masked."""
+
+    templates: str = "vild-63"
+    """The sentences around a name: a set such as "simple", or a file of sentences."""
+
+    canvas: Canvas = "official"
+    """How images are brought to the size: "official" is CLIPSelf's, in a corner of a black square; "fit" has no pad."""
+
+    workers: int = 2
+    """Threads that read and prepare records ahead."""
+
+    pictures: Path | None = None
+    """A folder for k-means pictures of the dense maps of the first records."""
+
+    sheets: int = 8
+    """How many such pictures."""
+
+    clusters: int = 8
+    """Clusters in each of them."""
+
+    out: Path | None = None
+    """A json file for the whole report."""
+
+    json: bool = False
+    """Print the report as one json document instead of a table."""
+
+    clip: Annotated[ModelOptions, arg(name="")] = field(default_factory=ModelOptions)
+
+
+@dataclass(frozen=True)
+class Segmentation:
+    """Measure segmentation without training: mean IoU over classes, pooled over all pixels of a data set.
+
+        closeup evaluate segmentation --data world --limit 100
+        closeup evaluate segmentation --data camvid:/data/camvid --model ViT-B-16/openai --size 448 --json
+        closeup evaluate segmentation --data ade20k:/data/ade --size 672 --window 336 --templates openai-80
+
+    Labels are compared at the size of the true label map; pixels without a class do not count.
+    """
+
+    records: Annotated[DataOptions, arg(name="")]
+
+    templates: str = "simple"
+    """The sentences around a name: a set such as "openai-80", or a file of sentences."""
+
+    window: int | None = None
+    """Side of a sliding window in pixels of the resized image; the whole image at once unless given."""
+
+    stride: int | None = None
+    """Pixels from one window to the next; half a window unless given."""
+
+    workers: int = 2
+    """Threads that read records ahead."""
+
+    out: Path | None = None
+    """A json file for the whole report."""
+
+    json: bool = False
+    """Print the report as one json document instead of a table."""
+
+    clip: Annotated[ModelOptions, arg(name="")] = field(default_factory=ModelOptions)
+
+
+Options: TypeAlias = (
+    Annotated[Regions, subcommand("regions", description="Measure how often a region's true word scores best.")]
+    | Annotated[Segmentation, subcommand("segmentation", description="Measure segmentation without training.")]
+)
+
+
+def run(options: Regions | Segmentation) -> int:
+    """Evaluate a model and print the report."""
+    options.clip.check()
+    if options.out is not None:
+        _check_report(options.out)
+    return _regions(options) if isinstance(options, Regions) else _segmentation(options)
+
+
+def _regions(options: Regions) -> int:
+    if min(options.sheets, options.clusters) < 1:
+        raise InputError(f"--sheets {options.sheets} --clusters {options.clusters}: give at least one of each.")
+    if options.pictures is not None:
+        check_folder(options.pictures)
+    reader, words = options.records.reader(), options.records.vocabulary()
+    templates = read_templates(options.templates)
+    clip = options.clip.load()
+    with counted("evaluating") as tell:
+        report = evaluate_regions(
+            clip,
+            reader,
+            how=options.how,
+            words=words,
+            templates=templates,
+            route=options.clip.route,
+            size=options.clip.size,
+            canvas=options.canvas,
+            limit=options.records.limit,
+            workers=options.workers,
+            on_progress=tell,
+        )
+    written = [] if options.out is None else [report.save(options.out)]
+    if options.pictures is not None:
+        written += _draw(clip, reader, options, options.pictures)
+    if options.json:
+        show_json({"data": options.records.data, **report.to_dict(), "written": written})
+        return 0
+    rows = report.table()
+    show(
+        table(list(rows[0]), [list(row.values()) for row in rows]) if rows else "No region was evaluated.",
+        f"{report.images} images of {options.records.data}, model {clip.name}; {report.left_out} regions too small or "
+        "too large. top1, top5: means over classes.",
+        *(f"Written: {path}" for path in written),
+    )
+    return 0
+
+
+def _draw(clip: Clip, reader: Reader, options: Regions, folder: Path) -> list[Path]:
+    count = min(options.sheets, options.records.limit or len(reader), len(reader))
+    written = []
+    for index in range(count):
+        record = reader[index]
+        picture = clusters(clip, record.load(), options.clusters, options.clip)
+        written.append(save_picture(picture, folder / f"{safe_name(record.id)}-kmeans.png"))
+    return written
+
+
+def _segmentation(options: Segmentation) -> int:
+    check_window(options.window, options.stride)
+    reader, words = options.records.reader(), options.records.vocabulary()
+    templates = read_templates(options.templates)
+    clip = options.clip.load()
+    with counted("evaluating") as tell:
+        report = evaluate_segmentation(
+            clip,
+            reader,
+            words=words,
+            templates=templates,
+            route=options.clip.route,
+            size=options.clip.size,
+            window=options.window,
+            stride=options.stride,
+            limit=options.records.limit,
+            workers=options.workers,
+            on_progress=tell,
+        )
+    written = [] if options.out is None else [report.save(options.out)]
+    if options.json:
+        show_json({"data": options.records.data, **report.to_dict(), "written": written})
+        return 0
+    means: dict[str, Any] = report.summary()
+    show(
+        table(["class", "pixels", "IoU"], [list(row.values()) for row in report.table()]),
+        table(list(means), [list(means.values())]),
+        f"{report.images} images of {options.records.data}, model {clip.name}.",
+        *(f"Written: {path}" for path in written),
+    )
+    return 0
+
+
+def _check_report(path: Path) -> None:
+    if path.is_dir():
+        raise InputError(f"--out {path}: this is a folder. Name a json file for the report.")
+    check_folder(path.parent)

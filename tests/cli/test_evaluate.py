@@ -1,0 +1,55 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from closeup.data.world import World
+from closeup.models import Clip
+from closeup.predict import evaluate_regions, evaluate_segmentation
+from commands import Run, files_below
+
+DATA = "world?count=2&size=64"
+
+
+def test_regions_as_in_python(closeup: Run, small_clip: Clip, tmp_path: Path) -> None:
+    ran = closeup(
+        "evaluate", "regions", "--data", DATA, "--model", small_clip.name, "--precision", "fp32", "--size", "64",
+        "--templates", "simple", "--workers", "0", "--out", tmp_path / "report.json",
+        "--pictures", tmp_path / "sheets", "--sheets", "1", "--clusters", "3", "--json",
+    )  # fmt: skip
+    assert ran.code == 0
+    assert ran.err == ""
+    world = World("val", count=2, size=(64, 64))
+    expected = evaluate_regions(small_clip, world, templates="simple", size=64, workers=0)
+    assert ran.json["rows"] == expected.table()
+    assert ran.json["data"] == DATA
+    assert files_below(tmp_path) == ["report.json", "sheets/val-0-000000-kmeans.png"]
+    assert json.loads((tmp_path / "report.json").read_text())["rows"] == expected.table()
+
+
+def test_regions_as_a_table(closeup: Run, small_clip: Clip) -> None:
+    ran = closeup(
+        "evaluate", "regions", "--data", "world", "--limit", "1", "--how", "dense", "--model", small_clip.name,
+        "--size", "64", "--templates", "simple",
+    )  # fmt: skip
+    assert ran.code == 0
+    assert "1 images of world" in ran.out
+    assert "stuff" in ran.out
+
+
+def test_segmentation_as_in_python(closeup: Run, small_clip: Clip, tmp_path: Path) -> None:
+    words = tmp_path / "words.txt"
+    words.write_text("\n".join(f"{name} | {name}s" for name in World.names), encoding="utf-8")
+    base = (
+        "evaluate", "segmentation", "--data", "world?size=64", "--split", "test", "--limit", "2",
+        "--model", small_clip.name, "--precision", "fp32",
+    )  # fmt: skip
+    ran = closeup(*base, "--json")
+    assert ran.code == 0
+    expected = evaluate_segmentation(small_clip, World("test", count=2, size=(64, 64)), limit=2)
+    assert ran.json["miou"] == expected.summary()["miou"]
+    assert ran.json["images"] == 2
+    table = closeup(*base, "--words", words, "--out", tmp_path / "deep" / "report.json")
+    assert table.code == 0
+    assert "miou" in table.out
+    assert (tmp_path / "deep" / "report.json").is_file()
