@@ -24,6 +24,7 @@ class Ran(NamedTuple):
 
 
 Run = Callable[..., Ran]
+Write = Callable[[str, object], Path]
 
 
 def write_photo(path: Path, size: tuple[int, int] = (48, 64), seed: int = 0) -> Path:

@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from closeup.cli.main import main
-from commands import Ran, Run, write_photo
-
-Write = Callable[[str, object], Path]
+from commands import Ran, Run, Write, write_photo
 
 
 @pytest.fixture

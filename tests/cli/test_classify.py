@@ -14,7 +14,7 @@ from closeup.cli.region_file import RegionFile
 from closeup.data.rle import encode_mask
 from closeup.errors import DataError
 from closeup.models import Clip
-from commands import Run, files_below
+from commands import Run, Write, files_below
 
 BOXES = [[0, 0, 32, 48], [32.0, 8.0, 64.0, 40.0]]
 WORDS = ("--words", "dog, cat, grass")
@@ -46,7 +46,7 @@ def coco(names: Sequence[str]) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("how", ["dense", "crop"])
-def test_bare_boxes_as_in_python(closeup: Run, photo: Path, write: Any, small_clip: Clip, how: str) -> None:
+def test_bare_boxes_as_in_python(closeup: Run, photo: Path, write: Write, small_clip: Clip, how: str) -> None:
     ran = closeup(
         "classify", photo, "--regions", write("boxes.json", BOXES), *WORDS, "--model", small_clip.name,
         "--precision", "fp32", "--how", how, "--top", "2", "--json",
@@ -56,12 +56,11 @@ def test_bare_boxes_as_in_python(closeup: Run, photo: Path, write: Any, small_cl
     regions = ran.json["photos"][0]["regions"]
     assert [region["word"] for region in regions] == list(expected.words)
     assert [region["box"] for region in regions] == [[float(side) for side in box] for box in BOXES]
-    assert [[row["score"] for row in region["top"]] for region in regions] == pytest.approx(
-        expected.scores.tolist(), abs=1e-6
-    )
+    found = [[row["score"] for row in region["top"]] for region in regions]
+    np.testing.assert_allclose(found, expected.scores.numpy(), atol=1e-6)
 
 
-def test_bare_annotations_with_masks(closeup: Run, photo: Path, write: Any, small_clip: Clip, tmp_path: Path) -> None:
+def test_bare_annotations_with_masks(closeup: Run, photo: Path, write: Write, small_clip: Clip, tmp_path: Path) -> None:
     rows = [{"segmentation": encode_mask(plane(0, 0, 20, 20))}, {"segmentation": [[30, 10, 60, 10, 60, 40, 30, 40]]}]
     base = ("classify", photo, "--regions", write("masks.json", rows), *WORDS, "--model", small_clip.name)
     ran = closeup(*base, "--how", "masked-crop", "--out", tmp_path / "out", "--format", "png", "npz", "coco", "--json")
@@ -77,7 +76,7 @@ def test_bare_annotations_with_masks(closeup: Run, photo: Path, write: Any, smal
     assert pooled[0]["score"] != whole[1]["score"]
 
 
-def test_every_segment_of_a_coco_file(closeup: Run, photos: Path, write: Any, small_clip: Clip) -> None:
+def test_every_segment_of_a_coco_file(closeup: Run, photos: Path, write: Write, small_clip: Clip) -> None:
     (photos / "b.jpg").unlink()
     (photos / "deep" / "a.png").unlink()
     path = write("instances.json", coco(["a.png"]))
@@ -91,7 +90,7 @@ def test_every_segment_of_a_coco_file(closeup: Run, photos: Path, write: Any, sm
 
 
 def test_photos_that_the_file_does_not_list_fail_alone(
-    closeup: Run, photos: Path, write: Any, small_clip: Clip
+    closeup: Run, photos: Path, write: Write, small_clip: Clip
 ) -> None:
     (photos / "deep" / "a.png").rename(photos / "deep" / "c.png")
     path = write("instances.json", coco(["a.png"]))
@@ -113,7 +112,7 @@ def test_the_world_s_panoptic_file(closeup: Run, tmp_path: Path, small_clip: Cli
     assert all("annotated" in region for photo in ran.json["photos"] for region in photo["regions"])
 
 
-def test_a_file_of_both_kinds_of_annotation(photo: Path, write: Any) -> None:
+def test_a_file_of_both_kinds_of_annotation(photo: Path, write: Write) -> None:
     both = write("both.json", {"annotations": [{"bbox": [0, 0, 4, 4]}, {"bbox": [1, 2, 3, 4]}]})
     found = RegionFile(both).of(photo)
     assert found.boxes is not None

@@ -22,6 +22,7 @@ from closeup.predict.prepare_regions import PREPROCESSING
 from commands import Run
 
 SOURCE = Path(models.__file__).parents[2]
+PARTS = {"world": ("show", "export"), "evaluate": ("regions", "segmentation")}
 
 
 def apart(*words: str, code: str | None = None) -> subprocess.CompletedProcess[str]:
@@ -71,8 +72,13 @@ def test_every_verb_has_options_that_teach(closeup: Run, verb: str) -> None:
 
 @pytest.mark.parametrize(
     "words",
-    [["segment"], ["classify"], ["heatmap"], ["world", "show"], ["world", "export"]]
-    + [["evaluate", "regions"], ["evaluate", "segmentation"], ["models"]],
+    [
+        ["segment"],
+        ["classify"],
+        ["heatmap"],
+        ["models"],
+        *([verb, part] for verb, parts in PARTS.items() for part in parts),
+    ],
 )
 def test_help_shows_two_commands_or_three(closeup: Run, words: Sequence[str]) -> None:
     lines = [line.strip() for line in closeup(*words, "--help").out.splitlines()]

@@ -25,6 +25,9 @@ from closeup.predict import (
 )
 from tiny_clips import picture
 
+# pycocotools makes arrays in a way that numpy 2 warns of.
+pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
+
 WORDS = ["cat", "dog", "grass", "sky"]
 BOXES = torch.tensor([[0.0, 0, 40, 30], [33.5, 2.25, 70, 20]])
 

@@ -17,7 +17,7 @@ import torch
 from torch import nn
 
 from closeup.errors import CloseupError, InputError, ModelError, suggest
-from closeup.models.checkpoint import CONFIG, load_weights, read_state_dict
+from closeup.models.checkpoint import CONFIG, WEIGHTS, load_weights, read_state_dict
 from closeup.models.clip import Clip, Tokenizer
 from closeup.models.precision import check_precision
 
@@ -106,9 +106,9 @@ def _folder(folder: Path | str) -> Source:
 
 def _packaged(name: str) -> Path:
     folder = Path(str(resources.files("closeup"))) / "weights" / name
-    if not (folder / CONFIG).is_file():
+    if not (folder / WEIGHTS).is_file():
         raise ModelError(
-            f"The model {name!r} is not in this installation ({str(folder)!r} is missing). "
+            f"The model {name!r} is not in this installation ({str(folder)!r} holds no weights). "
             "Install a release, or make it: closeup pretrain."
         )
     return folder

@@ -49,12 +49,15 @@ def best_words(
     """
     height, width = size
     step = max(1, budget // (len(cells) * width))
-    bands = [
-        _best(_rows(cells, height, range(top, min(top + step, height)), mode), width, mode, scale)
-        for top in range(0, height, step)
-    ]
-    labels, scores, probabilities = (torch.cat([band[part].cpu() for band in bands]) for part in range(3))
-    return BestWords(labels, scores, None if scale is None else probabilities)
+    labels, scores = torch.empty(size, dtype=torch.long), torch.empty(size)
+    probabilities = None if scale is None else torch.empty(size)
+    for top in range(0, height, step):
+        band = slice(top, min(top + step, height))
+        found = _best(_rows(cells, height, band, mode), width, mode, scale)
+        labels[band], scores[band] = found.labels, found.scores
+        if probabilities is not None and found.probabilities is not None:
+            probabilities[band] = found.probabilities
+    return BestWords(labels, scores, probabilities)
 
 
 def to_pixels(cells: Cells, size: tuple[int, int], *, mode: str = "bilinear") -> Float[Tensor, "words height width"]:
@@ -63,20 +66,18 @@ def to_pixels(cells: Cells, size: tuple[int, int], *, mode: str = "bilinear") ->
     Raises:
         InputError: for an unknown mode.
     """
-    return _columns(_rows(cells, size[0], range(size[0]), mode), size[1], mode)
+    return _columns(_rows(cells, size[0], slice(0, size[0]), mode), size[1], mode)
 
 
-def _best(
-    band: Float[Tensor, "words band cols"], width: int, mode: str, scale: float | None
-) -> tuple[Tensor, Tensor, Tensor]:
+def _best(band: Float[Tensor, "words band cols"], width: int, mode: str, scale: float | None) -> BestWords:
     if scale is None:
         kept = _contenders(band).nonzero().squeeze(1)
         scores, places = _columns(band[kept], width, mode).max(dim=0)
-        return kept[places], scores, scores[:0]
+        return BestWords(kept[places], scores, None)
     everything = _columns(band, width, mode)
     scores, labels = everything.max(dim=0)
     # The softmax of the best word is one over the sum of exp(scale * (score - best score)).
-    return labels, scores, 1 / everything.sub_(scores).mul_(scale).exp_().sum(dim=0)
+    return BestWords(labels, scores, 1 / everything.sub_(scores).mul_(scale).exp_().sum(dim=0))
 
 
 def _contenders(band: Float[Tensor, "words band cols"]) -> Bool[Tensor, " words"]:
@@ -89,7 +90,7 @@ def _contenders(band: Float[Tensor, "words band cols"]) -> Bool[Tensor, " words"
     return (torch.maximum(left, right) >= assured).flatten(1).any(dim=1)
 
 
-def _rows(cells: Cells, height: int, wanted: range, mode: str) -> Float[Tensor, "words band cols"]:
+def _rows(cells: Cells, height: int, wanted: slice, mode: str) -> Float[Tensor, "words band cols"]:
     """Resize the rows of the map to ``height`` and return some of them; the columns stay cells."""
     if mode not in MODES:
         raise InputError(f"Unknown way to upsample {mode!r}. {suggest(str(mode), MODES)}")

@@ -41,7 +41,7 @@ def gather(values: Tensor) -> Tensor:
     if not (torch.distributed.is_available() and torch.distributed.is_initialized()):
         return values
     if values.requires_grad:
-        return torch.cat(torch.distributed.nn.functional.all_gather(values))  # type: ignore[no-untyped-call]
+        return torch.cat(torch.distributed.nn.functional.all_gather(values))
     parts = [torch.empty_like(values) for _ in range(torch.distributed.get_world_size())]
     torch.distributed.all_gather(parts, values)
     return torch.cat(parts)

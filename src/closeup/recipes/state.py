@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -27,7 +28,7 @@ class SavedState:
     config: dict[str, Any]
 
 
-def save_state(folder: Path, module: nn.Module, optimizer: torch.optim.Optimizer, state: SavedState) -> None:
+def save_state(folder: Path, module: nn.Module, optimizers: Sequence[torch.optim.Optimizer], state: SavedState) -> None:
     """Write weights, optimiser and step beside the last state, then point to them, then drop the last one.
 
     Raises:
@@ -39,7 +40,7 @@ def save_state(folder: Path, module: nn.Module, optimizer: torch.optim.Optimizer
         fresh.mkdir(exist_ok=True)
         tensors = {name: value.detach().contiguous().cpu() for name, value in module.state_dict().items()}
         save_file(_unshared(tensors), fresh / "module.safetensors")
-        torch.save(optimizer.state_dict(), fresh / "optimizer.pt")
+        torch.save([optimizer.state_dict() for optimizer in optimizers], fresh / "optimizers.pt")
         pointer = folder / f"{_POINTER}.{os.getpid()}"
         pointer.write_text(json.dumps({"folder": fresh.name, "step": state.step, "config": state.config}, indent=1))
         os.replace(pointer, folder / _POINTER)
@@ -54,20 +55,26 @@ def save_state(folder: Path, module: nn.Module, optimizer: torch.optim.Optimizer
             shutil.rmtree(old, ignore_errors=True)
 
 
-def load_state(folder: Path, module: nn.Module, optimizer: torch.optim.Optimizer) -> SavedState:
+def has_state(folder: Path) -> bool:
+    """Tell whether a state was saved in the folder."""
+    return (folder / _POINTER).is_file()
+
+
+def load_state(folder: Path, module: nn.Module, optimizers: Sequence[torch.optim.Optimizer]) -> SavedState:
     """Read the last state into a module and its optimiser.
 
     Raises:
         DataError: there is no state in the folder, or it cannot be read.
     """
-    pointer = folder / _POINTER
-    if not pointer.is_file():
+    if not has_state(folder):
         raise DataError(f"No training state in {folder}: there is nothing to resume. Start without --resume.")
     try:
-        saved = json.loads(pointer.read_text())
+        saved = json.loads((folder / _POINTER).read_text())
         place = folder / saved["folder"]
         module.load_state_dict(load_file(place / "module.safetensors"), strict=False)
-        optimizer.load_state_dict(torch.load(place / "optimizer.pt", weights_only=True, map_location="cpu"))
+        states = torch.load(place / "optimizers.pt", weights_only=True, map_location="cpu")
+        for optimizer, state in zip(optimizers, states, strict=True):
+            optimizer.load_state_dict(state)
     except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
         raise DataError(f"The training state in {folder} cannot be read: {error}. Start without --resume.") from error
     return SavedState(saved["step"], saved["config"])

@@ -16,6 +16,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from torch import Tensor, nn
 
 from closeup.errors import ConfigError
+from closeup.recipes.optimizers import Kind, make_optimizers
 from closeup.recipes.order import ShardedBatches, loader
 from closeup.recipes.recipe import Recipe
 from closeup.recipes.schedule import warmup_cosine
@@ -33,6 +34,7 @@ class TrainConfig:
     steps: int
     batch_size: int
     rate: float
+    optimizer: Kind = "adamw"
     weight_decay: float = 0.1
     betas: tuple[float, float] = (0.9, 0.98)
     epsilon: float = 1e-6
@@ -84,12 +86,18 @@ def train(
             f"({accelerator.num_processes} x {config.accumulate})."
         )
     trained = _freeze_all_but(recipe)
-    optimizer = _optimizer(recipe, trained, config)
-    start = 0
-    if resume:
-        start = load_state(folder, recipe.module, optimizer).step
-    module, optimizer = accelerator.prepare(recipe.module, optimizer)
-    run = _Run(recipe, module, optimizer, accelerator, config, folder)
+    optimizers = make_optimizers(
+        recipe,
+        trained,
+        config.optimizer,
+        rate=config.rate,
+        weight_decay=config.weight_decay,
+        betas=config.betas,
+        epsilon=config.epsilon,
+    )
+    start = load_state(folder, recipe.module, optimizers).step if resume else 0
+    module, *optimizers = accelerator.prepare(recipe.module, *optimizers)
+    run = _Run(recipe, module, optimizers, accelerator, config, folder)
     return run.go(start, min(until or config.steps, config.steps))
 
 
@@ -100,12 +108,12 @@ class _Run:
         self,
         recipe: Recipe,
         module: nn.Module,
-        optimizer: torch.optim.Optimizer,
+        optimizers: list[torch.optim.Optimizer],
         accelerator: Accelerator,
         config: TrainConfig,
         folder: Path,
     ) -> None:
-        self.recipe, self.module, self.optimizer = recipe, module, optimizer
+        self.recipe, self.module, self.optimizers = recipe, module, optimizers
         self.accelerator, self.config, self.folder = accelerator, config, folder
         self.log = _Log(folder / "log.jsonl") if accelerator.is_main_process else None
 
@@ -147,8 +155,9 @@ class _Run:
 
     def _step(self, step: int, fetch: Callable[[], Mapping[str, Tensor]]) -> Mapping[str, Tensor]:
         torch.manual_seed(hash((self.config.seed, step)) % 2**63)
-        for group in self.optimizer.param_groups:
-            group["lr"] = self._rate(step)
+        for optimizer in self.optimizers:
+            for group in optimizer.param_groups:
+                group["lr"] = self._rate(step)
         parts: Mapping[str, Tensor] = {}
         for part in range(self.config.accumulate):
             batch = {name: value.to(self.accelerator.device, non_blocking=True) for name, value in fetch().items()}
@@ -158,8 +167,9 @@ class _Run:
                 self.accelerator.backward(parts["loss"] / self.config.accumulate)
         if self.config.clip_norm is not None:
             self.accelerator.clip_grad_norm_(self.module.parameters(), self.config.clip_norm)
-        self.optimizer.step()
-        self.optimizer.zero_grad()
+        for optimizer in self.optimizers:
+            optimizer.step()
+            optimizer.zero_grad()
         self.recipe.after_step()
         return parts
 
@@ -183,7 +193,7 @@ class _Run:
     def _save(self, done: int) -> None:
         if self.accelerator.is_main_process:
             config = asdict(self.config)
-            save_state(self.folder, self.recipe.module, self.optimizer, SavedState(done, config))
+            save_state(self.folder, self.recipe.module, self.optimizers, SavedState(done, config))
         self.accelerator.wait_for_everyone()
 
     def _write(self, line: dict[str, Any]) -> None:
@@ -225,13 +235,6 @@ def _freeze_all_but(recipe: Recipe) -> dict[str, nn.Parameter]:
     for parameter in recipe.module.parameters():
         parameter.requires_grad_(id(parameter) in moving)
     return trained
-
-
-def _optimizer(recipe: Recipe, trained: dict[str, nn.Parameter], config: TrainConfig) -> torch.optim.AdamW:
-    decayed = [p for name, p in trained.items() if recipe.decays(name, p)]
-    plain = [p for name, p in trained.items() if not recipe.decays(name, p)]
-    groups = [{"params": decayed, "weight_decay": config.weight_decay}, {"params": plain, "weight_decay": 0.0}]
-    return torch.optim.AdamW(groups, lr=config.rate, betas=config.betas, eps=config.epsilon)
 
 
 def _progress(visible: bool) -> Progress:
