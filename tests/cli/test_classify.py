@@ -7,7 +7,6 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from pycocotools import mask as coco_mask
 
 import closeup.predict as predict
 from closeup.cli.region_file import RegionFile
@@ -16,7 +15,7 @@ from closeup.errors import DataError
 from closeup.models import Clip
 from commands import Run, Write, files_below
 
-BOXES = [[0, 0, 32, 48], [32.0, 8.0, 64.0, 40.0]]
+BOXES = [[0.0, 0.0, 32.0, 48.0], [32.0, 8.0, 64.0, 40.0]]
 WORDS = ("--words", "dog, cat, grass")
 
 
@@ -27,20 +26,13 @@ def plane(x0: int, y0: int, x1: int, y1: int, size: tuple[int, int] = (48, 64)) 
 
 
 def coco(names: Sequence[str]) -> dict[str, Any]:
-    """Return a COCO file in which each image has a box alone and a mask with its box."""
+    """Return a COCO file in which each image has two masks with their boxes."""
     images = [{"id": i, "file_name": f"some/where/{name}", "height": 48, "width": 64} for i, name in enumerate(names)]
-    rows = []
-    for image in images:
-        for category, mask in ((1, plane(0, 0, 20, 20)), (2, plane(30, 10, 60, 40))):
-            rows.append(
-                {
-                    "id": len(rows),
-                    "image_id": image["id"],
-                    "category_id": category,
-                    "bbox": coco_mask.toBbox(coco_mask.encode(np.asfortranarray(mask, np.uint8))).tolist(),
-                    "segmentation": encode_mask(mask),
-                }
-            )
+    rows: list[dict[str, Any]] = []
+    for number in range(len(images)):
+        for category, (x0, y0, x1, y1) in ((1, (0, 0, 20, 20)), (2, (30, 10, 60, 40))):
+            row = {"id": len(rows), "image_id": number, "category_id": category, "bbox": [x0, y0, x1 - x0, y1 - y0]}
+            rows.append({**row, "segmentation": encode_mask(plane(x0, y0, x1, y1))})
     categories = [{"id": 1, "name": "dog"}, {"id": 2, "name": "grass"}]
     return {"images": images, "annotations": rows, "categories": categories}
 
@@ -55,7 +47,7 @@ def test_bare_boxes_as_in_python(closeup: Run, photo: Path, write: Write, small_
     expected = predict.classify(small_clip, photo, ["dog", "cat", "grass"], boxes=torch.tensor(BOXES), how=how, top=2)
     regions = ran.json["photos"][0]["regions"]
     assert [region["word"] for region in regions] == list(expected.words)
-    assert [region["box"] for region in regions] == [[float(side) for side in box] for box in BOXES]
+    assert [region["box"] for region in regions] == BOXES
     found = [[row["score"] for row in region["top"]] for region in regions]
     np.testing.assert_allclose(found, expected.scores.numpy(), atol=1e-6)
 

@@ -32,7 +32,6 @@ def test_families_are_those_of_the_towers() -> None:
     assert {row["family"] for row in list_models()} == set(families())
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("name", ["ViT-S-32-alt", "RN50"])
 def test_the_family_is_that_of_the_loaded_tower(name: str) -> None:
     family = family_of(open_clip.get_model_config(name))

@@ -113,9 +113,9 @@ def brute_force(clip: Clip, reader: TinyReader, texts: Tensor, size: int) -> Tab
             grown = 1.5 if kind == "things" else 1.0
             half_w, half_h = (x1 - x0) / 2 * grown, (y1 - y0) / 2 * grown
             cx, cy = (x0 + x1) / 2, (y0 + y1) / 2
-            corners = (max(cx - half_w, 0), max(cy - half_h, 0))
-            corners += (min(cx + half_w, photo.width), min(cy + half_h, photo.height))
-            cut = photo.crop(tuple(round(value) for value in corners))
+            left, top = round(max(cx - half_w, 0)), round(max(cy - half_h, 0))
+            right, bottom = round(min(cx + half_w, photo.width)), round(min(cy + half_h, photo.height))
+            cut = photo.crop((left, top, right, bottom))
             crop = normalised(pasted(cut, 32, centre=True), clip)
             found["crop", "boxes"] = clip.encode_image(crop[None])[0]
             for (how, shape), region in found.items():
@@ -181,9 +181,13 @@ def test_masked_crops_and_the_fit_canvas(clip: Clip, reader: TinyReader) -> None
             is_thing = torch.tensor(THINGS)[record.labels.clamp(min=0)]
             boxes = torch.where(is_thing[:, None], record.boxes, masks_to_boxes(record.masks))
             kept = [i for i in protocol.select(boxes).tolist() if record.labels[i] != -1]
-            regions = {"boxes": boxes[kept]} if shape == "boxes" else {"masks": record.masks[kept]}
-            size = 64 if how == "dense" else None
-            embeddings = clip.encode_regions(record.image, how=how, size=size, **regions)[0]
+            embeddings = clip.encode_regions(
+                record.image,
+                boxes=boxes[kept] if shape == "boxes" else None,
+                masks=record.masks[kept] if shape == "masks" else None,
+                how=how,
+                size=64 if how == "dense" else None,
+            )[0]
             best = (embeddings @ bank.embeddings.T).argmax(dim=1)
             for label, guess in zip(record.labels[kept].tolist(), best.tolist(), strict=True):
                 hits[label].append(label == guess)
@@ -201,7 +205,7 @@ def test_the_world_end_to_end(clip: Clip, tmp_path: Path) -> None:
     )
     assert seen == [(1, 3), (2, 3), (3, 3)]
     assert {row["encoder"] for row in report.table()} == {"dense", "crop"}
-    regions = sum(len(world[i].labels) for i in range(3))  # type: ignore[arg-type]
+    regions = sum(world[i].count for i in range(3))
     dense = report.found["dense", "boxes"]
     assert int(dense.counts.sum()) + report.left_out == regions
     assert set(report.seconds) == {"dense", "crop", "total"}

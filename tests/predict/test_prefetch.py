@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
 
 import pytest
 
@@ -16,8 +15,7 @@ def test_items_come_in_order(count: int, workers: int) -> None:
 
 def test_no_more_is_made_ahead_than_promised() -> None:
     made: list[int] = []
-    items: Iterator[int] = prefetched(lambda index: made.append(index) or index, 100, 2)
-    for taken, _ in enumerate(items, start=1):
+    for taken, _ in enumerate(prefetched(made.append, 100, 2), start=1):
         assert len(made) <= taken + 4
 
 

@@ -154,6 +154,7 @@ def test_an_unknown_word_has_no_mask(segmentation: SegmentationResult) -> None:
         segmentation.mask("gras")
 
 
+@pytest.mark.filterwarnings("ignore:OpenCV")
 @pytest.mark.skipif(importlib.util.find_spec("supervision") is None, reason="supervision is not installed")
 def test_supervision_takes_over_what_there_is(
     clip: Clip, photo: Path, regions: RegionResult, segmentation: SegmentationResult

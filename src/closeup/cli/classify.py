@@ -132,9 +132,9 @@ def _shapes(found: PhotoRegions, options: Options) -> tuple[Boxes | None, Masks 
 
 
 def _describe(photo: Path, result: RegionResult, annotated: tuple[str, ...] | None) -> dict[str, Any]:
-    boxes = result.boxes if result.boxes is not None else masks_to_boxes(result.masks)
+    boxes = masks_to_boxes(result.masks) if result.boxes is None and result.masks is not None else result.boxes
     regions = []
-    for index, box in enumerate(boxes.tolist()):
+    for index, box in enumerate([] if boxes is None else boxes.tolist()):
         columns = (result.labels[index], result.scores[index], result.probabilities[index])
         best = [
             {"word": result.names[label], "score": score, "probability": probability}

@@ -128,10 +128,7 @@ class Segmentation:
     clip: Annotated[ModelOptions, arg(name="")] = field(default_factory=ModelOptions)
 
 
-Options: TypeAlias = (
-    Annotated[Regions, subcommand("regions", description="Measure how often a region's true word scores best.")]
-    | Annotated[Segmentation, subcommand("segmentation", description="Measure segmentation without training.")]
-)
+Options: TypeAlias = Annotated[Regions, subcommand("regions")] | Annotated[Segmentation, subcommand("segmentation")]
 
 
 def run(options: Regions | Segmentation) -> int:

@@ -87,10 +87,7 @@ class Export:
     """Print one json document with the files written."""
 
 
-Options: TypeAlias = (
-    Annotated[Show, subcommand("show", description="Draw some scenes of the world on one sheet.")]
-    | Annotated[Export, subcommand("export", description="Write scenes of the world in the form of a public data set.")]
-)
+Options: TypeAlias = Annotated[Show, subcommand("show")] | Annotated[Export, subcommand("export")]
 
 SPECS = {
     "coco": tuple(f"{kind}:{{folder}}?split={{split}}" for kind in ("coco", "coco-panoptic", "coco-captions")),

@@ -22,7 +22,7 @@ from closeup.models.routes import Route
 from closeup.predict.prefetch import prefetched
 from closeup.predict.prepare_regions import PREPROCESSING, Crops, DenseInput, Plan, Prepared, prepare
 from closeup.predict.provenance import as_size, describe
-from closeup.predict.region_report import RegionReport, Shape
+from closeup.predict.region_report import RegionReport
 from closeup.predict.words import Words, as_bank
 from closeup.regions import pool_boxes, pool_masks
 from closeup.text import Templates, TextBank
@@ -135,7 +135,7 @@ class _Run:
         self.route = route
         self.batch = batch
         self.crop_batch = crop_batch
-        self.metrics: dict[tuple[str, Shape], RegionRecognition] = {}
+        self.metrics: dict[tuple[str, str], RegionRecognition] = {}
         self.seconds: defaultdict[str, float] = defaultdict(float)
         self.left_out = 0
         self._images: list[DenseInput] = []
@@ -181,7 +181,7 @@ class _Run:
             chunks = [self.clip.encode_image(chunk) for chunk in torch.split(crops, self.crop_batch)]
             self._count(how, "masks" if how == "masked-crop" else "boxes", torch.cat(chunks), labels)
 
-    def _count(self, how: str, shape: Shape, regions: Embeddings, labels: Labels) -> None:
+    def _count(self, how: str, shape: str, regions: Embeddings, labels: Labels) -> None:
         if (how, shape) not in self.metrics:
             self.metrics[how, shape] = RegionRecognition(self.bank.names)
         self.metrics[how, shape].update(score(regions, self.bank).cpu(), labels)

@@ -95,7 +95,7 @@ def _dense_input(
 
 
 def _boxes(record: Record, is_thing: Bool[Tensor, " count"]) -> Boxes:
-    """Return the annotated boxes of things and the tight boxes of the masks of stuff; where one is missing, the other."""
+    """Return the annotated boxes of things and the tight boxes of the masks of stuff; or what there is."""
     if record.masks is None:
         return torch.zeros(0, 4) if record.boxes is None else record.boxes
     tight = masks_to_boxes(record.masks)

@@ -6,7 +6,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, TypeAlias
+from typing import Any, TypeAlias
 
 import torch
 
@@ -14,9 +14,6 @@ from closeup.data.atomic import write_json
 from closeup.errors import InputError
 from closeup.evaluate import Recognition
 from closeup.predict.provenance import Provenance
-
-Shape: TypeAlias = Literal["boxes", "masks"]
-Kind: TypeAlias = Literal["things", "stuff"]
 
 Row: TypeAlias = dict[str, str | int | float | None]
 
@@ -30,15 +27,17 @@ class RegionReport:
     regions were too small or too large for the protocol, ``images`` counts those without regions too.
     """
 
-    found: Mapping[tuple[str, Shape], Recognition]
+    found: Mapping[tuple[str, str], Recognition]
     things: tuple[bool, ...]
     images: int
     left_out: int
     seconds: Mapping[str, float]
     provenance: Provenance
 
-    def recognition(self, how: str, shape: Shape, kind: Kind) -> Recognition:
-        """Return the counts of one row; InputError where it was not evaluated."""
+    def recognition(self, how: str, shape: str, kind: str) -> Recognition:
+        """Return the counts of one row, "boxes" or "masks" of "things" or "stuff"; InputError where there is none."""
+        if kind not in ("things", "stuff"):
+            raise InputError(f"Unknown kind of region {kind!r}: use 'things' or 'stuff'.")
         if (how, shape) not in self.found:
             known = ", ".join(f"{encoder} {regions}" for encoder, regions in self.found)
             raise InputError(f"{shape} were not evaluated with the region encoder {how!r}, only: {known}.")
@@ -82,7 +81,7 @@ class RegionReport:
         write_json(path, self.to_dict())
         return path
 
-    def _row(self, how: str, shape: Shape, kind: Kind) -> Row:
+    def _row(self, how: str, shape: str, kind: str) -> Row:
         means = self.recognition(how, shape, kind).summary()
         told: Row = {"encoder": how, "shape": shape, "kind": kind, "regions": means["regions"]}
         return {**told, "classes": means["classes"], "top1": means["macro_top1"], "top5": means["macro_top5"]}
