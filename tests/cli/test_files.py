@@ -4,7 +4,17 @@ from pathlib import Path
 
 import pytest
 
-from closeup.cli.files import Failure, check_folder, check_picture, each, find_photos, is_picture, output_names, report
+from closeup.cli.files import (
+    Failure,
+    check_folder,
+    check_picture,
+    each,
+    find_photos,
+    is_picture,
+    output_names,
+    report,
+    track,
+)
 from closeup.cli.output import as_json
 from closeup.errors import InputError
 from commands import write_photo
@@ -68,3 +78,16 @@ def test_checking_an_output_makes_nothing(tmp_path: Path) -> None:
 def test_json_has_no_number_that_is_not_finite() -> None:
     value = {"a": (float("nan"), 1.5), 2: [Path("x"), float("inf")]}
     assert as_json(value) == {"a": [None, 1.5], "2": ["x", None]}
+
+
+def test_a_bar_is_drawn_on_a_terminal_alone(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert list(track(["a", "b"], "working")) == ["a", "b"]
+    assert capsys.readouterr() == ("", "")
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    assert list(track(["a", "b"], "working")) == ["a", "b"]
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert "working" in err
+    assert "2/2" in err

@@ -21,6 +21,9 @@ from closeup.models.checkpoint import CONFIG, WEIGHTS, load_weights, read_state_
 from closeup.models.clip import Clip, Tokenizer
 from closeup.models.precision import check_precision
 
+PACKAGED = Path(str(resources.files("closeup"))) / "weights"
+"""Models that ship inside, one folder each."""
+
 SUFFIXES = (".pt", ".pth", ".bin", ".ckpt", ".safetensors")
 
 FORMS = (
@@ -54,7 +57,7 @@ def load(
     ``name`` is ``tiny`` (ships inside), ``ViT-B-16/openai`` (open_clip's architecture and tag),
     ``hf-hub:owner/name``, ``local-dir:FOLDER`` or the folder alone, a checkpoint file (official CLIPSelf and
     EVA-CLIP key names included), ``ViT-B-16/path/to/file.pt``, or ``random:ViT-B-16@seed`` (no weights; seed 0
-    if left out).
+    if left out; ``random:tiny`` and ``random:FOLDER`` too).
 
     Args:
         name: As above.
@@ -105,7 +108,7 @@ def _folder(folder: Path | str) -> Source:
 
 
 def _packaged(name: str) -> Path:
-    folder = Path(str(resources.files("closeup"))) / "weights" / name
+    folder = PACKAGED / name
     if not (folder / WEIGHTS).is_file():
         raise ModelError(
             f"The model {name!r} is not in this installation ({str(folder)!r} holds no weights). "
@@ -125,8 +128,8 @@ def _random(architecture: str) -> Source:
     architecture, _, seed = architecture.partition("@")
     if seed and not seed.isdigit():
         raise ModelError(f"The seed {seed!r} of a random model is not a whole number. Write 'random:ViT-B-16@0'.")
-    if architecture == "tiny":
-        folder = _packaged("tiny")
+    folder = PACKAGED / "tiny" if architecture == "tiny" else Path(architecture)
+    if (folder / CONFIG).is_file():
         return Source(f"local-dir:{folder}", _read_json(folder / CONFIG), seed=int(seed or 0))
     return Source(architecture, {"model_cfg": _architecture(architecture)}, seed=int(seed or 0))
 

@@ -133,7 +133,7 @@ def _result(
         masks=item.masks,
         labels=labels,
         scores=best,
-        probabilities=probabilities(scores, scale).gather(1, labels),
+        probabilities=probabilities(scores, scale)[:, :top],
         names=bank.names,
         provenance=made,
     )
