@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+import signal
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from torch import Tensor
 
 from closeup.data.world.stream import WorldStream
-from closeup.errors import CloseupError, ConfigError, DataError
+from closeup.errors import CloseupError, ConfigError, DataError, InputError
 from closeup.models.load import load
+from closeup.recipes.config import TrainConfig
 from closeup.recipes.pretrain import Pretrain
-from closeup.recipes.recipe import Recipe
-from closeup.recipes.train import TrainConfig, train
+from closeup.recipes.recipe import Batch, Recipe
+from closeup.recipes.train import train
 
 
 def pretrain() -> Recipe:
@@ -50,15 +53,13 @@ class OneBatch(Recipe):
 
     def __init__(self, inner: Recipe, size: int) -> None:
         self.module = inner.module
-        self.trainable = inner.trainable  # type: ignore[method-assign]
-        self.collate = inner.collate  # type: ignore[method-assign]
         self._inner, self._size = inner, size
 
-    def trainable(self) -> dict[str, torch.nn.Parameter]:
-        return dict(self._inner.trainable())
+    def trainable(self) -> Mapping[str, torch.nn.Parameter]:
+        return self._inner.trainable()
 
-    def collate(self, samples: object) -> dict[str, Tensor]:
-        raise AssertionError("replaced in __init__")
+    def collate(self, samples: Sequence[Any]) -> Batch:
+        return self._inner.collate(samples)
 
     def sample(self, position: int) -> object:
         return self._inner.sample(position % self._size)
@@ -89,6 +90,7 @@ def test_same_seed_same_result(make: Callable[[], Recipe], tmp_path: Path) -> No
 
 
 @every_recipe
+@pytest.mark.filterwarnings("ignore:This DataLoader will create:UserWarning")
 def test_workers_do_not_change_the_result(make: Callable[[], Recipe], tmp_path: Path) -> None:
     alone = trained(make, config(2), tmp_path / "a")
     helped = trained(make, config(2, workers=2), tmp_path / "b")
@@ -140,8 +142,51 @@ def test_a_broken_state_is_a_clear_error(tmp_path: Path) -> None:
 
 def test_an_unwritable_folder_stops_with_a_clear_error(tmp_path: Path) -> None:
     (tmp_path / "run").write_text("a file where the folder should be")
-    with pytest.raises((CloseupError, OSError)):
+    with pytest.raises(CloseupError, match="Cannot write"):
         train(pretrain(), config(1), tmp_path / "run")
+
+
+def test_a_training_is_not_overwritten_and_resumes_only_as_it_was(tmp_path: Path) -> None:
+    train(pretrain(), config(2), tmp_path, until=1)
+    with pytest.raises(InputError, match="holds a training already"):
+        train(pretrain(), config(2), tmp_path)
+    with pytest.raises(ConfigError, match="begun with steps 2 and not 3"):
+        train(pretrain(), config(3), tmp_path, resume=True)
+
+
+def test_a_resumed_log_has_every_step_once(tmp_path: Path) -> None:
+    train(pretrain(), config(4, save_every=2), tmp_path, until=2)
+    with (tmp_path / "log.jsonl").open("a") as log:
+        log.write(json.dumps({"step": 3, "loss": 0.0}) + "\n")
+    train(pretrain(), config(4), tmp_path, resume=True)
+    steps = [json.loads(line)["step"] for line in (tmp_path / "log.jsonl").read_text().splitlines()]
+    assert steps == [1, 2, 3, 4]
+
+
+class Explodes(OneBatch):
+    """A recipe whose loss is not a number after its second step."""
+
+    def after_step(self) -> None:
+        next(iter(self.trainable().values())).data.fill_(float("nan"))
+
+
+def test_a_loss_that_is_not_finite_stops_and_leaves_the_last_checkpoint(tmp_path: Path) -> None:
+    with pytest.raises(CloseupError, match="loss of recipe 'one batch' is nan"):
+        train(Explodes(pretrain(), 8), config(3, save_every=1), tmp_path)
+    assert json.loads((tmp_path / "state.json").read_text())["step"] == 1
+
+
+class Interrupted(OneBatch):
+    """A recipe during whose first step Ctrl-C is pressed."""
+
+    def after_step(self) -> None:
+        signal.raise_signal(signal.SIGINT)
+
+
+def test_ctrl_c_finishes_the_step_and_saves(tmp_path: Path) -> None:
+    with pytest.raises(KeyboardInterrupt):
+        train(Interrupted(pretrain(), 8), config(3), tmp_path)
+    assert json.loads((tmp_path / "state.json").read_text())["step"] == 1
 
 
 @pytest.mark.parametrize(
@@ -150,6 +195,8 @@ def test_an_unwritable_folder_stops_with_a_clear_error(tmp_path: Path) -> None:
         ({"steps": 0}, "`steps` must be at least 1"),
         ({"rate": 0.0}, "`rate` must be positive"),
         ({"batch_size": 6, "accumulate": 4}, "must divide `batch_size`"),
+        ({"warmup": -1}, "`warmup` must not be negative"),
+        ({"optimizer": "adam"}, "Did you mean 'adamw'"),
     ],
 )
 def test_bad_settings_are_named(changes: dict[str, object], said: str) -> None:

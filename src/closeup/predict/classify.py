@@ -133,7 +133,7 @@ def _result(
         masks=item.masks,
         labels=labels,
         scores=best,
-        probabilities=probabilities(scores, scale)[:, :top],
+        probabilities=probabilities(scores, scale).gather(1, labels),
         names=bank.names,
         provenance=made,
     )

@@ -14,7 +14,7 @@ from closeup.errors import InputError, suggest
 from closeup.predict.pixels import Cells, to_pixels
 from closeup.predict.provenance import Provenance
 from closeup.predict.result import Arrays, LabelledResult, Regions, Result
-from closeup.viz import draw_heatmap, draw_regions, draw_segmentation, draw_sheet
+from closeup.viz import draw_heatmap, draw_regions, draw_segmentation, draw_sheet, name_colours
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -44,9 +44,19 @@ class RegionResult(LabelledResult):
         return tuple(self.names[label] for label in self.labels[:, 0].tolist())
 
     def picture(self) -> PIL.Image.Image:
-        """Return the image with every region outlined and labelled with its best word and probability."""
-        scores = self.probabilities[:, 0]
-        return draw_regions(self.image, boxes=self.boxes, masks=self.masks, texts=self.words, scores=scores)
+        """Return the image with every region outlined and labelled with its best word and probability.
+
+        A word has the colour that it has in a segmentation with the same vocabulary.
+        """
+        colours = name_colours(self.names)
+        return draw_regions(
+            self.image,
+            boxes=self.boxes,
+            masks=self.masks,
+            texts=self.words,
+            scores=self.probabilities[:, 0],
+            colours=[colours[label] for label in self.labels[:, 0].tolist()],
+        )
 
     def labelled(self) -> Regions:
         """Return boxes, masks, the best label of every region and its probability."""

@@ -18,9 +18,10 @@ from closeup.models.checkpoint import save_local_dir
 from closeup.models.clip import Clip
 from closeup.models.load import load
 from closeup.recipes.captioned import Captioned, ReaderStream
+from closeup.recipes.config import TrainConfig
 from closeup.recipes.pretrain import Pretrain
 from closeup.recipes.state import has_state
-from closeup.recipes.train import TrainConfig, train
+from closeup.recipes.train import train
 
 WORLD = "world"
 """The data set that needs no files: the embedded world's endless stream."""

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import math
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -12,56 +14,25 @@ from typing import Any
 import torch
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState
+from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from torch import Tensor, nn
 
-from closeup.errors import ConfigError
-from closeup.recipes.optimizers import Kind, make_optimizers
+from closeup.errors import CloseupError, ConfigError, InputError
+from closeup.models.precision import bf16_is_fast
+from closeup.recipes.config import TrainConfig
+from closeup.recipes.interrupt import finishing_the_step
+from closeup.recipes.log import TrainingLog
+from closeup.recipes.optimizers import make_optimizers
 from closeup.recipes.order import ShardedBatches, loader
-from closeup.recipes.recipe import Recipe
+from closeup.recipes.recipe import Batch, Recipe
 from closeup.recipes.schedule import warmup_cosine
-from closeup.recipes.state import SavedState, load_state, save_state
-
-
-@dataclass(frozen=True, slots=True)
-class TrainConfig:
-    """How long and how fast to train; what to train is the recipe's affair.
-
-    ``batch_size`` counts pictures of one optimiser step over all processes. Rates and decay follow AdamW
-    with a linear warm-up and a cosine to ``final_rate`` times ``rate``.
-    """
-
-    steps: int
-    batch_size: int
-    rate: float
-    optimizer: Kind = "adamw"
-    weight_decay: float = 0.1
-    betas: tuple[float, float] = (0.9, 0.98)
-    epsilon: float = 1e-6
-    warmup: int = 0
-    final_rate: float = 0.0
-    clip_norm: float | None = None
-    accumulate: int = 1
-    precision: str = "auto"
-    workers: int = 1
-    seed: int = 0
-    log_every: int = 20
-    evaluate_every: int = 500
-    save_every: int = 500
-
-    def __post_init__(self) -> None:
-        for name in ("steps", "batch_size", "accumulate", "log_every", "evaluate_every", "save_every"):
-            if getattr(self, name) < 1:
-                raise ConfigError(f"`{name}` must be at least 1, but got {getattr(self, name)}.")
-        if self.rate <= 0:
-            raise ConfigError(f"`rate` must be positive, but got {self.rate}.")
-        if self.batch_size % self.accumulate:
-            raise ConfigError(f"`accumulate` ({self.accumulate}) must divide `batch_size` ({self.batch_size}).")
+from closeup.recipes.state import SavedState, has_state, load_state, save_state
 
 
 @dataclass(slots=True)
 class Progressed:
-    """What a finished training left: the number of steps and the last logged figures."""
+    """What a training left: the number of steps done and the last figures of its log."""
 
     step: int
     figures: dict[str, float] = field(default_factory=dict)
@@ -72,33 +43,31 @@ def train(
 ) -> Progressed:
     """Train a recipe's module in place, logging to ``folder/log.jsonl`` and saving its state there.
 
-    ``until`` stops early, as a kill would, without changing the schedule. Ctrl-C saves before it leaves.
+    ``until`` stops early, as a kill would, without changing the schedule. Ctrl-C ends the step that is
+    under way, saves, and is then passed on.
 
     Raises:
-        ConfigError: the batch does not divide among the processes.
+        ConfigError: the batch does not divide among the processes, or a resumed training had other settings.
+        InputError: the folder holds another training, and ``resume`` was not asked for.
         DataError: ``resume`` without a saved state.
-        CloseupError: the folder cannot be written; the last good checkpoint stays.
+        CloseupError: the folder cannot be written, or the loss is not finite; the last good checkpoint stays.
     """
+    if not resume and has_state(folder):
+        raise InputError(f"{str(folder)!r} holds a training already. Resume it, or choose another folder.")
     accelerator = _accelerator(config)
-    if config.batch_size % (accelerator.num_processes * config.accumulate):
+    shares = accelerator.num_processes * config.accumulate
+    if config.batch_size % shares:
         raise ConfigError(
             f"`batch_size` ({config.batch_size}) must be a multiple of processes x `accumulate` "
             f"({accelerator.num_processes} x {config.accumulate})."
         )
     trained = _freeze_all_but(recipe)
-    optimizers = make_optimizers(
-        recipe,
-        trained,
-        config.optimizer,
-        rate=config.rate,
-        weight_decay=config.weight_decay,
-        betas=config.betas,
-        epsilon=config.epsilon,
-    )
-    start = load_state(folder, recipe.module, optimizers).step if resume else 0
+    optimizers = make_optimizers(recipe, trained, config)
+    start = _restore(recipe, config, folder, optimizers) if resume else 0
     module, *optimizers = accelerator.prepare(recipe.module, *optimizers)
-    run = _Run(recipe, module, optimizers, accelerator, config, folder)
-    return run.go(start, min(until or config.steps, config.steps))
+    return _Run(recipe, module, optimizers, accelerator, config, folder).go(
+        start, min(until or config.steps, config.steps)
+    )
 
 
 class _Run:
@@ -115,11 +84,37 @@ class _Run:
     ) -> None:
         self.recipe, self.module, self.optimizers = recipe, module, optimizers
         self.accelerator, self.config, self.folder = accelerator, config, folder
-        self.log = _Log(folder / "log.jsonl") if accelerator.is_main_process else None
 
     def go(self, start: int, stop: int) -> Progressed:
         """Run the steps from ``start`` to ``stop``."""
-        config, accelerator = self.config, self.accelerator
+        config, main = self.config, self.accelerator.is_main_process
+        log = TrainingLog(self.folder / "log.jsonl", start) if main else None
+        feed = self._feed(start, stop)
+        figures: dict[str, float] = {}
+        done = start
+        clock, counted = time.perf_counter(), start
+        with finishing_the_step() as interrupted, _progress(main) as bar:
+            task = bar.add_task(self.recipe.name, total=config.steps, completed=start, note="")
+            while done < stop and not interrupted():
+                parts = self._step(done, feed)
+                done += 1
+                last = done == stop
+                evaluating = done % config.evaluate_every == 0 or done == config.steps
+                if last or evaluating or done % config.log_every == 0:
+                    speed = (done - counted) * config.batch_size / (time.perf_counter() - clock)
+                    figures = self._figures(parts) | {"rate": self._rate(done - 1), "images_per_second": speed}
+                    figures |= self._evaluate() if evaluating else {}
+                    if log is not None:
+                        log.write({"step": done, **figures})
+                    clock, counted = time.perf_counter(), done
+                    bar.update(task, note=f"loss {figures['loss']:.4f}  {speed:.0f} images/s")
+                bar.update(task, completed=done)
+                if last or interrupted() or done % config.save_every == 0:
+                    self._save(done)
+        return Progressed(done, figures)
+
+    def _feed(self, start: int, stop: int) -> Iterator[Batch]:
+        accelerator, config = self.accelerator, self.config
         batches = ShardedBatches(
             start,
             stop,
@@ -128,41 +123,18 @@ class _Run:
             world=accelerator.num_processes,
             parts=config.accumulate,
         )
-        feed = iter(loader(self.recipe, batches, config.workers, pin=accelerator.device.type == "cuda"))
-        done, figures = start, dict[str, float]()
-        clock, counted = time.perf_counter(), start
-        with _progress(accelerator.is_main_process) as bar:
-            task = bar.add_task(self.recipe.name, total=config.steps, completed=start, note="")
-            try:
-                for step in range(start, stop):
-                    parts = self._step(step, lambda: next(feed))
-                    done = step + 1
-                    if done % config.log_every == 0 or done == stop:
-                        seconds = time.perf_counter() - clock
-                        rate = (done - counted) * config.batch_size / seconds
-                        figures = self._figures(parts) | {"rate": self._rate(step), "images_per_second": rate}
-                        if done % config.evaluate_every == 0 or done == config.steps:
-                            figures |= self._evaluate()
-                        self._write({"step": done, **figures})
-                        clock, counted = time.perf_counter(), done
-                        bar.update(task, note=f"loss {figures['loss']:.4f}  {rate:.0f} images/s")
-                    bar.update(task, completed=done)
-                    if done % config.save_every == 0 and done != stop:
-                        self._save(done)
-            finally:
-                self._save(done)
-        return Progressed(done, figures)
+        return iter(loader(self.recipe, batches, config.workers, pin=accelerator.device.type == "cuda"))
 
-    def _step(self, step: int, fetch: Callable[[], Mapping[str, Tensor]]) -> Mapping[str, Tensor]:
-        torch.manual_seed(hash((self.config.seed, step)) % 2**63)
+    def _step(self, step: int, feed: Iterator[Batch]) -> Mapping[str, Tensor]:
+        # Whatever is random in a step depends on its number alone, so that a resumed run draws the same.
+        torch.manual_seed(self.config.seed * 1_000_003 + step)
         for optimizer in self.optimizers:
             for group in optimizer.param_groups:
                 group["lr"] = self._rate(step)
         parts: Mapping[str, Tensor] = {}
         for part in range(self.config.accumulate):
-            batch = {name: value.to(self.accelerator.device, non_blocking=True) for name, value in fetch().items()}
-            last = part == self.config.accumulate - 1
-            with nullsync(self.accelerator, self.module, last):
+            batch = {name: value.to(self.accelerator.device, non_blocking=True) for name, value in next(feed).items()}
+            with self._exchange(last=part == self.config.accumulate - 1):
                 parts = self.module(batch)
                 self.accelerator.backward(parts["loss"] / self.config.accumulate)
         if self.config.clip_norm is not None:
@@ -173,6 +145,10 @@ class _Run:
         self.recipe.after_step()
         return parts
 
+    def _exchange(self, *, last: bool) -> AbstractContextManager[Any]:
+        """Return a context in which gradients go to other processes only for the last part of a batch."""
+        return torch.enable_grad() if last else self.accelerator.no_sync(self.module)
+
     def _rate(self, step: int) -> float:
         config = self.config
         return config.rate * warmup_cosine(step, steps=config.steps, warmup=config.warmup, final=config.final_rate)
@@ -180,53 +156,36 @@ class _Run:
     def _figures(self, parts: Mapping[str, Tensor]) -> dict[str, float]:
         names = sorted(parts)
         values = torch.stack([parts[name].detach().float() for name in names])
-        mean = self.accelerator.reduce(values, reduction="mean")
-        return dict(zip(names, mean.tolist(), strict=True))
+        mean: Tensor = self.accelerator.reduce(values, reduction="mean")
+        figures = dict(zip(names, mean.tolist(), strict=True))
+        if not math.isfinite(figures["loss"]):
+            raise CloseupError(
+                f"The loss of recipe {self.recipe.name!r} is {figures['loss']}. "
+                "Lower the rate, or train in fp32; the last good checkpoint is untouched."
+            )
+        return figures
 
     def _evaluate(self) -> dict[str, float]:
         self.module.eval()
-        with torch.inference_mode():
+        with torch.no_grad():
             figures = self.recipe.evaluate()
         self.module.train()
         return figures
 
     def _save(self, done: int) -> None:
         if self.accelerator.is_main_process:
-            config = asdict(self.config)
-            save_state(self.folder, self.recipe.module, self.optimizers, SavedState(done, config))
+            save_state(self.folder, self.recipe.module, self.optimizers, SavedState(done, asdict(self.config)))
         self.accelerator.wait_for_everyone()
-
-    def _write(self, line: dict[str, Any]) -> None:
-        if self.log is not None:
-            self.log.write(line)
-
-
-class _Log:
-    """Appends one JSON object a line."""
-
-    def __init__(self, path: Path) -> None:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        self._path = path
-
-    def write(self, line: dict[str, Any]) -> None:
-        rounded = {name: round(value, 6) if isinstance(value, float) else value for name, value in line.items()}
-        with self._path.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(rounded) + "\n")
-
-
-def nullsync(accelerator: Accelerator, module: nn.Module, last: bool) -> Any:  # noqa: ANN401
-    """Return a context in which gradients are exchanged only for the last part of an accumulated batch."""
-    return torch.enable_grad() if last else accelerator.no_sync(module)
 
 
 def _accelerator(config: TrainConfig) -> Accelerator:
-    precision = config.precision
+    precision = {"fp32": "no"}.get(config.precision, config.precision)
     if precision == "auto":
-        fast = torch.cuda.is_available() or torch.cpu._is_avx512_bf16_supported()
-        precision = "bf16" if fast else "no"
+        device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        precision = "bf16" if bf16_is_fast(device) else "no"
     # Accelerate keeps its settings for the whole process; a second training may want another precision.
     AcceleratorState._reset_state()
-    return Accelerator(mixed_precision={"fp32": "no"}.get(precision, precision))
+    return Accelerator(mixed_precision=precision)
 
 
 def _freeze_all_but(recipe: Recipe) -> dict[str, nn.Parameter]:
@@ -234,7 +193,18 @@ def _freeze_all_but(recipe: Recipe) -> dict[str, nn.Parameter]:
     moving = {id(parameter) for parameter in trained.values()}
     for parameter in recipe.module.parameters():
         parameter.requires_grad_(id(parameter) in moving)
+    recipe.module.train()
     return trained
+
+
+def _restore(recipe: Recipe, config: TrainConfig, folder: Path, optimizers: list[torch.optim.Optimizer]) -> int:
+    saved = load_state(folder, recipe.module, optimizers)
+    now = json.loads(json.dumps(asdict(config)))
+    changed = [name for name in TrainConfig.SCHEDULE if saved.config.get(name) != now[name]]
+    if changed:
+        said = ", ".join(f"{name} {saved.config.get(name)} and not {now[name]}" for name in changed)
+        raise ConfigError(f"The training in {str(folder)!r} was begun with {said}. Resume it with the same settings.")
+    return saved.step
 
 
 def _progress(visible: bool) -> Progress:
@@ -244,7 +214,7 @@ def _progress(visible: bool) -> Progress:
         MofNCompleteColumn(),
         TextColumn("{task.fields[note]}"),
         TimeRemainingColumn(),
+        console=Console(stderr=True),
         disable=not visible,
-        transient=False,
         refresh_per_second=2,
     )

@@ -1,0 +1,71 @@
+"""How long and how fast to train."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from closeup.errors import ConfigError, suggest
+
+OPTIMIZERS = ("adamw", "muon")
+PRECISIONS = ("auto", "fp32", "bf16", "fp16")
+
+
+@dataclass(frozen=True, slots=True)
+class TrainConfig:
+    """Steps, batch, rates and rhythm of a training; what is trained is the recipe's affair.
+
+    ``batch_size`` counts pictures of one optimiser step over all processes. The rate rises over ``warmup``
+    steps and falls on a cosine to ``final_rate`` times ``rate``. ``precision`` ``auto`` is bf16 autocast
+    where the machine is faster at it.
+
+    Raises:
+        ConfigError: a value outside its range.
+    """
+
+    steps: int
+    batch_size: int
+    rate: float
+    optimizer: str = "adamw"
+    weight_decay: float = 0.1
+    betas: tuple[float, float] = (0.9, 0.98)
+    epsilon: float = 1e-6
+    warmup: int = 0
+    final_rate: float = 0.0
+    clip_norm: float | None = None
+    accumulate: int = 1
+    precision: str = "auto"
+    workers: int = 1
+    seed: int = 0
+    log_every: int = 20
+    evaluate_every: int = 500
+    save_every: int = 500
+
+    SCHEDULE: ClassVar[tuple[str, ...]] = (
+        "steps",
+        "batch_size",
+        "rate",
+        "optimizer",
+        "weight_decay",
+        "warmup",
+        "final_rate",
+        "accumulate",
+        "seed",
+    )
+    """The settings that a resumed training must share with its beginning, for its result to be the same."""
+
+    def __post_init__(self) -> None:
+        for name in ("steps", "batch_size", "accumulate", "log_every", "evaluate_every", "save_every"):
+            if getattr(self, name) < 1:
+                raise ConfigError(f"`{name}` must be at least 1, but got {getattr(self, name)}.")
+        for name in ("weight_decay", "warmup", "workers", "seed"):
+            if getattr(self, name) < 0:
+                raise ConfigError(f"`{name}` must not be negative, but got {getattr(self, name)}.")
+        if not self.rate > 0:
+            raise ConfigError(f"`rate` must be positive, but got {self.rate}.")
+        if self.batch_size % self.accumulate:
+            raise ConfigError(f"`accumulate` ({self.accumulate}) must divide `batch_size` ({self.batch_size}).")
+        for name, choices in (("optimizer", OPTIMIZERS), ("precision", PRECISIONS)):
+            value = getattr(self, name)
+            if value not in choices:
+                raise ConfigError(f"Unknown {name} {value!r}. {suggest(str(value), choices)}")
