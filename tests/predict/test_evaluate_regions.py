@@ -243,6 +243,8 @@ def test_the_protocol_decides_which_regions_count(clip: Clip, reader: TinyReader
     report = evaluate_regions(clip, reader, words=NAMES, templates="simple", size=32, protocol=protocol, how=["dense"])
     assert int(report.found["dense", "boxes"].counts.sum()) <= 2 * len(reader)
     assert report.left_out >= 6 * 7
+    settings = json.loads(report.to_json())["provenance"]["settings"]
+    assert (settings["min_area"], settings["max_area"], settings["max_regions"]) == (400, None, 2)
 
 
 def test_wrong_input_is_refused(clip: Clip, reader: TinyReader) -> None:

@@ -10,25 +10,26 @@ from timm.layers import RotaryEmbeddingCat, apply_rot_embed_cat
 from timm.models.eva import Eva, EvaBlock, EvaBlockPostNorm
 from torch import Tensor, nn
 
-from closeup._types import Embeddings, Images
 from closeup.errors import ModelError
-from closeup.models.latent_pool import pool_each_token
-from closeup.models.pos_embed import resize_position_embedding
 from closeup.models.rope import axial_rotation
-from closeup.models.routes import Heads, Tokens
-from closeup.models.token_tower import Grid, JointTokens, TokenTower
+from closeup.models.routes import Block, Grid, Heads, Tokens
+from closeup.models.timm_tower import TimmTower
 
 Rotation = Float[Tensor, "patches channels"]
 
+SIZES_KEPT = 64
+"""Grids whose rotary tables are kept; a table of 64 x 64 patches takes 2 MB."""
 
-class EvaTransformerBlock:
+
+class EvaTransformerBlock(Block):
     """One block of timm's Eva, taken apart; with residual post-norm (EVA02-E) where the model has it."""
 
-    def __init__(self, block: EvaBlock | EvaBlockPostNorm, rotation: Rotation | None) -> None:
+    def __init__(self, block: EvaBlock | EvaBlockPostNorm, prefix: int, grid: Grid, rotation: Rotation | None) -> None:
         self.block = block
         self.attention = block.attn
+        self.prefix = prefix
+        self.grid = grid
         self.rotation = rotation
-        self.prefix = int(block.attn.num_prefix_tokens)
         self.post_norm = isinstance(block, EvaBlockPostNorm)
 
     def queries_keys_values(self, x: Tokens) -> tuple[Heads, Heads, Heads]:
@@ -46,13 +47,9 @@ class EvaTransformerBlock:
         """Return ``W_v norm_1(x) + b_v``: the rotation turns only q and k, so there is none here."""
         return self._values(self._normalised(x))
 
-    def attend(self, queries: Heads, keys: Heads, values: Heads) -> Tokens:
-        """Return scaled dot-product attention, heads joined."""
-        return F.scaled_dot_product_attention(queries, keys, values).transpose(1, 2).flatten(2)
-
     def project(self, joined: Tokens) -> Tokens:
         """Apply the inner norm (sub-LN), the output projection, and the layer scale or post-norm."""
-        projected = self.attention.proj(self.attention.norm(joined))
+        projected = self.attention.proj_drop(self.attention.proj(self.attention.norm(joined)))
         return self._branch(projected, self.block.norm1, "gamma_1", self.block.drop_path1)
 
     def feed_forward(self, x: Tokens) -> Tokens:
@@ -96,33 +93,17 @@ class EvaTransformerBlock:
         return torch.cat([heads[:, :, : self.prefix], patches.to(heads.dtype)], dim=2)
 
 
-class EvaTower(TokenTower):
+class EvaTower(TimmTower):
     """timm's Eva as open_clip's image tower, at any size and shape.
 
-    The position embedding is resized bicubically without antialias, as CLIPSelf does it
-    (``wusize/CLIPSelf`` ``src/open_clip/eva_clip/eva_vit_model.py``); timm's own dynamic size
-    antialiases, which is another function. Rotary positions are rescaled to the span of pre-training
-    on each axis, so non-square images work, and any number of sizes; the official code takes squares only.
-
-    A model that pools by attention (Perception Encoder) is read as a map through the pool's own value
-    path: over a single token softmax is 1, so each patch goes through value, projection and MLP alone.
+    Rotary positions are rescaled to the span of pre-training on each axis, so non-square images work, and any
+    number of sizes; the official code (``wusize/CLIPSelf`` ``src/open_clip/eva_clip/rope.py``) takes squares only.
     """
 
     family = "EVA"
-    visual: TimmModel
 
     def __init__(self, visual: TimmModel, *, dim: int) -> None:
-        trunk: Eva = visual.trunk
-        super().__init__(
-            visual,
-            dim=dim,
-            patch=trunk.patch_embed.patch_size[0],
-            depth=len(trunk.blocks),
-            image_size=tuple(trunk.patch_embed.img_size),
-        )
-        self.trunk = trunk
-        self.prefix = int(trunk.num_prefix_tokens)
-        self.routes = ("value", "attention", "value-cls-residual") if self.prefix else ("value", "attention")
+        super().__init__(visual, dim=dim)
         self._rotations: dict[tuple[Grid, torch.device], Tensor] = {}
 
     @classmethod
@@ -140,23 +121,6 @@ class EvaTower(TokenTower):
             )
         return cls(visual, dim=dim)
 
-    @property
-    def checkpointing(self) -> bool:
-        """Whether timm's gradient checkpointing is switched on for this tower."""
-        return bool(self.trunk.grad_checkpointing)
-
-    def embed(self, images: Images) -> Tokens:
-        """Return prefix tokens and patches with their positions; in the dtype of the weights."""
-        trunk = self.trunk
-        grid = self.grid(images)
-        embedded = trunk.patch_embed.proj(images).flatten(2).transpose(1, 2)
-        # Under autocast the patches come in half precision; the residual stream stays in the weights' own.
-        patches = trunk.patch_embed.norm(embedded).to(trunk.patch_embed.proj.weight.dtype)
-        prefix = [token for token in (trunk.cls_token, trunk.reg_token) if token is not None]
-        tokens = torch.cat([*(token.expand(len(images), -1, -1) for token in prefix), patches], dim=1)
-        stem: Tensor = trunk.norm_pre(trunk.pos_drop(self._placed(tokens, grid)))
-        return stem
-
     def run_block(self, index: int, tokens: Tokens, grid: Grid) -> Tokens:
         """Return the output of timm's own block."""
         output: Tensor = self.trunk.blocks[index](tokens, rope=self.rotation(grid))
@@ -164,21 +128,7 @@ class EvaTower(TokenTower):
 
     def last_block(self, grid: Grid) -> EvaTransformerBlock:
         """Return the last block taken apart."""
-        return EvaTransformerBlock(self.trunk.blocks[-1], self.rotation(grid))
-
-    def pool(self, tokens: Tokens) -> Embeddings:
-        """Return the model's own pooling (class token, mean or attention) in the joint space."""
-        pooled: Tensor = self.visual.head(self.trunk.forward_head(self.trunk.norm(tokens)))
-        return pooled
-
-    def project(self, tokens: Tokens) -> JointTokens:
-        """Return each token as if it were the one that is pooled."""
-        trunk = self.trunk
-        tokens = trunk.norm(tokens)
-        if trunk.attn_pool is not None:
-            tokens = pool_each_token(trunk.attn_pool, tokens)
-        projected: Tensor = self.visual.head(trunk.head(trunk.head_drop(trunk.fc_norm(tokens))))
-        return projected
+        return EvaTransformerBlock(self.trunk.blocks[-1], self.prefix, grid, self.rotation(grid))
 
     def rotation(self, grid: Grid) -> Rotation | None:
         """Return the rotary tables of a grid, computed once a size; None for a model without them."""
@@ -186,26 +136,23 @@ class EvaTower(TokenTower):
         if rope is None:
             return None
         key = (grid, rope.bands.device)
-        if key not in self._rotations:
-            self._rotations[key] = axial_rotation(
-                rope.bands,
-                grid,
-                reference=rope.ref_feat_shape,
-                offset=rope.grid_offset,
-                columns_first=rope.grid_indexing == "xy",
-            )
-        return self._rotations[key]
+        kept = self._rotations.get(key)
+        if kept is None:
+            if len(self._rotations) >= SIZES_KEPT:
+                self._rotations.clear()
+            kept = self._rotations[key] = _rotation(rope, grid)
+        return kept
 
-    def _placed(self, tokens: Tokens, grid: Grid) -> Tokens:
-        embedding = self.trunk.pos_embed
-        if embedding is None:
-            return tokens
-        prefix = 0 if self.trunk.no_embed_class else self.prefix
-        native = tuple(self.trunk.patch_embed.grid_size)
-        positions = resize_position_embedding(embedding[0], grid, prefix=prefix, native=native)
-        if prefix == self.prefix:
-            return tokens + positions
-        return torch.cat([tokens[:, : self.prefix], tokens[:, self.prefix :] + positions], dim=1)
+
+@torch.inference_mode(False)  # an inference tensor that is kept would break the next training step
+def _rotation(rope: RotaryEmbeddingCat, grid: Grid) -> Rotation:
+    return axial_rotation(
+        rope.bands,
+        grid,
+        reference=rope.ref_feat_shape,
+        offset=rope.grid_offset,
+        columns_first=rope.grid_indexing == "xy",
+    )
 
 
 def _unreadable(visual: TimmModel) -> str | None:

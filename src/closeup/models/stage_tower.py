@@ -42,12 +42,7 @@ class StageTower(ImageTower):
 
     def last_map(self, images: Images) -> Float[Tensor, "batch channels rows cols"]:
         """Return the map that the head sees, one cell per patch; InputError where the patch does not divide a side."""
-        height, width = images.shape[-2:]
-        if height % self.patch or width % self.patch or not height or not width:
-            raise InputError(
-                f"Images of {height} x {width} pixels are not a whole number of {self.patch}-pixel cells. "
-                "Pad them, or call Clip.encode_dense, which does."
-            )
+        self.grid(images)  # convolutions take any size, but a cell must be a whole patch of the image
         return self.features(images, [self.depth - 1])[0]
 
     def check_route(self, route: Route) -> str:

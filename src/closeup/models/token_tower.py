@@ -13,11 +13,8 @@ from torch.utils.checkpoint import checkpoint
 
 from closeup._types import DenseMap, Embeddings, Images
 from closeup.errors import InputError
-from closeup.models.routes import Block, Route, Tokens
+from closeup.models.routes import Block, Grid, Route, Tokens
 from closeup.models.tower import ImageTower
-
-Grid: TypeAlias = tuple[int, int]
-"""Rows and columns of patches."""
 
 JointTokens: TypeAlias = Float[Tensor, "batch tokens dim"]
 """Tokens after the projection, in the joint space."""
@@ -88,16 +85,6 @@ class TokenTower(ImageTower):
             if index in wanted:
                 outputs[index] = as_map(tokens[:, self.prefix :], grid)
         return [outputs[index] for index in wanted]
-
-    def grid(self, images: Images) -> Grid:
-        """Return the rows and columns of patches of images whose sides the patch divides."""
-        height, width = images.shape[-2:]
-        if height % self.patch or width % self.patch or not height or not width:
-            raise InputError(
-                f"Images of {height} x {width} pixels are not a whole number of {self.patch}-pixel patches. "
-                "Pad them, or call Clip.encode_dense, which does."
-            )
-        return height // self.patch, width // self.patch
 
     def tokens(self, images: Images) -> Tokens:
         """Return the input of the last block."""

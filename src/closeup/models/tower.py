@@ -9,7 +9,8 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from closeup._types import DenseMap, Embeddings, Images
-from closeup.models.routes import Route, get_route
+from closeup.errors import InputError
+from closeup.models.routes import Grid, Route, get_route
 
 
 class ImageTower(ABC):
@@ -17,7 +18,8 @@ class ImageTower(ABC):
 
     ``visual`` is open_clip's own module; a tower only calls its parts in another order, so training
     the one trains the other. Images are normalised, and ``patch`` divides their height and width
-    (``Clip.encode_dense`` pads them). Every output is in the joint space and not L2-normalised.
+    (``Clip.encode_dense`` pads them) or they are of the native size, ``image_size``. Every output is in
+    the joint space and not L2-normalised.
     """
 
     family: str
@@ -61,3 +63,18 @@ class ImageTower(ABC):
     @abstractmethod
     def features(self, images: Images, blocks: Sequence[int]) -> list[Float[Tensor, "batch channels rows cols"]]:
         """Return the outputs of the given blocks (0-based; or stages) as maps, before any head."""
+
+    def grid(self, images: Images) -> Grid:
+        """Return the rows and columns of patches; InputError where the patch does not divide a side.
+
+        Some models were trained at a size that their patch does not divide (384 with patch 14). At that size, and
+        at no other, the pixels beyond the last whole patch are not seen, as in the model itself.
+        """
+        height, width = images.shape[-2:]
+        whole = height % self.patch == 0 and width % self.patch == 0 and min(height, width) > 0
+        if not whole and (height, width) != self.image_size:
+            raise InputError(
+                f"Images of {height} x {width} pixels are not a whole number of {self.patch}-pixel patches. "
+                "Pad them, or call Clip.encode_dense, which does."
+            )
+        return height // self.patch, width // self.patch

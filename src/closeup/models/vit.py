@@ -12,20 +12,21 @@ from torch import Tensor, nn
 from closeup._types import Embeddings, Images
 from closeup.errors import ModelError
 from closeup.models.pos_embed import resize_position_embedding
-from closeup.models.routes import AttentionRoute, Heads, Tokens
-from closeup.models.token_tower import Grid, JointTokens, TokenTower
+from closeup.models.routes import AttentionRoute, Block, Grid, Heads, Tokens
+from closeup.models.token_tower import JointTokens, TokenTower
 
 ATTENTION = AttentionRoute()
 
 
-class VitBlock:
+class VitBlock(Block):
     """One residual attention block of open_clip's ViT, taken apart."""
 
     prefix = 1
 
-    def __init__(self, block: ResidualAttentionBlock | CustomResidualAttentionBlock) -> None:
+    def __init__(self, block: ResidualAttentionBlock | CustomResidualAttentionBlock, grid: Grid) -> None:
         self.block = block
         self.attention = block.attn
+        self.grid = grid
 
     def queries_keys_values(self, x: Tokens) -> tuple[Heads, Heads, Heads]:
         """Return q, k, v of ``ln_1(x)``, each head's q and k normalised where the model does so."""
@@ -43,10 +44,6 @@ class VitBlock:
         bias = self.attention.in_proj_bias
         weight = self.attention.in_proj_weight[2 * width :]
         return F.linear(self.block.ln_1(x), weight, None if bias is None else bias[2 * width :])
-
-    def attend(self, queries: Heads, keys: Heads, values: Heads) -> Tokens:
-        """Return scaled dot-product attention, heads joined."""
-        return F.scaled_dot_product_attention(queries, keys, values).transpose(1, 2).flatten(2)
 
     def project(self, joined: Tokens) -> Tokens:
         """Apply the inner norm (NormFormer models), the output projection and the layer scale."""
@@ -134,11 +131,11 @@ class VitTower(TokenTower):
         scaled_dot_product_attention for a path that writes every attention matrix out (at 4,096
         patches on a CPU 1.5 times the time and gigabytes of memory).
         """
-        return ATTENTION(VitBlock(self.visual.transformer.resblocks[index]), tokens)
+        return ATTENTION(VitBlock(self.visual.transformer.resblocks[index], grid), tokens)
 
     def last_block(self, grid: Grid) -> VitBlock:
         """Return the last block taken apart."""
-        return VitBlock(self.visual.transformer.resblocks[-1])
+        return VitBlock(self.visual.transformer.resblocks[-1], grid)
 
     def pool(self, tokens: Tokens) -> Embeddings:
         """Return the class token, or the mean of the patches, in the joint space."""

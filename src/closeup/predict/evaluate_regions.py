@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
@@ -80,8 +81,8 @@ def evaluate_regions(
 
     Source: CLIPSelf (arXiv 2310.01403), ``training/zero_shot.py`` and ``COCOPanopticDataset``. We differ in what
     ``evaluate.recognition`` and ``evaluate.CLIPSELF`` say: no rounding to fp16, and the box of stuff is not a
-    pixel short. Its published masks need ``mask_policy="official"``; users of newer torchvision unknowingly
-    measured ``"official-antialias"``.
+    pixel short. The mask policy "official" is that of the torchvision of its time; from torchvision 0.17 on the
+    same code does "official-antialias", with lower figures for masks.
     """
     _check(reader, how, canvas)
     if templates is None and not isinstance(words, TextBank):
@@ -121,7 +122,8 @@ def evaluate_regions(
             image_size=as_size(clip, plan.size),
             canvas=canvas,
             mask_policy=plan.mask_policy,
-            **asdict(protocol),
+            # JSON has no infinity: None is no limit.
+            **{name: None if value == math.inf else value for name, value in asdict(protocol).items()},
         ),
     )
 

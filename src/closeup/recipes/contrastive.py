@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import torch
-import torch.distributed
-import torch.distributed.nn.functional
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from torch.nn.functional import cross_entropy
@@ -34,14 +32,3 @@ def same_captions(tokens: Int[Tensor, "batch length"]) -> Bool[Tensor, "batch ba
     _, kind = torch.unique(tokens, dim=0, return_inverse=True)
     result: Bool[Tensor, "batch batch"] = kind[:, None] == kind[None, :]
     return result
-
-
-def gather(values: Tensor) -> Tensor:
-    """Return the rows of every process in rank order, with gradients to all of them; itself in a lone process."""
-    if not (torch.distributed.is_available() and torch.distributed.is_initialized()):
-        return values
-    if values.requires_grad:
-        return torch.cat(torch.distributed.nn.functional.all_gather(values))
-    parts = [torch.empty_like(values) for _ in range(torch.distributed.get_world_size())]
-    torch.distributed.all_gather(parts, values)
-    return torch.cat(parts)

@@ -17,7 +17,8 @@ from closeup.data.world.probe import Question, attribute_probe
 from closeup.models.clip import Clip
 from closeup.models.explicit_attention import explicit_attention
 from closeup.recipes.captioned import Captioned
-from closeup.recipes.contrastive import contrastive_loss, gather, same_captions
+from closeup.recipes.contrastive import contrastive_loss, same_captions
+from closeup.recipes.gather import gather
 from closeup.recipes.recipe import Recipe
 
 MAX_SCALE = 100.0

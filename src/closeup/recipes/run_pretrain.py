@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from accelerate import PartialState
 
 from closeup.data.registry import open_reader
 from closeup.data.world.stream import WorldStream
@@ -73,7 +74,7 @@ def pretrain(
     if run.is_file() or out.is_file():
         raise InputError(f"The output {str(out)!r} is a file. Choose a folder.")
     finished = train(recipe, config, run, resume=resume)
-    if finished.step == config.steps:
+    if finished.step == config.steps and PartialState().is_main_process:
         save_local_dir(clip, out, _card(architecture, data, config, finished.figures), dtype="fp16")
     return out, finished.figures
 

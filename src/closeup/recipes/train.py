@@ -185,7 +185,8 @@ def _accelerator(config: TrainConfig) -> Accelerator:
         precision = "bf16" if bf16_is_fast(device) else "no"
     # Accelerate keeps its settings for the whole process; a second training may want another precision.
     AcceleratorState._reset_state()
-    return Accelerator(mixed_precision=precision)
+    # Without being told, Accelerate takes several processes on CPUs for several lone ones.
+    return Accelerator(mixed_precision=precision, cpu=not torch.accelerator.is_available())
 
 
 def _freeze_all_but(recipe: Recipe) -> dict[str, nn.Parameter]:

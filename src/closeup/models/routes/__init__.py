@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from closeup.models.routes.attention import AttentionRoute as AttentionRoute
 from closeup.models.routes.base import Block as Block
+from closeup.models.routes.base import Grid as Grid
 from closeup.models.routes.base import Heads as Heads
 from closeup.models.routes.base import Route as Route
 from closeup.models.routes.base import Tokens as Tokens

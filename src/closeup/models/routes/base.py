@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from typing import Protocol, TypeAlias, runtime_checkable
 
+import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
+
+Grid: TypeAlias = tuple[int, int]
+"""Rows and columns of patches."""
 
 Tokens: TypeAlias = Float[Tensor, "batch tokens embed"]
 """Prefix tokens (the class token, where there is one) first, then patches row by row."""
@@ -14,32 +19,37 @@ Heads: TypeAlias = Float[Tensor, "batch heads tokens channels"]
 """Queries, keys or values, split by head."""
 
 
-@runtime_checkable
-class Block(Protocol):
+class Block(ABC):
     """The parts of one pre-norm transformer block; each tower family wraps its own block in these words."""
 
     prefix: int
     """Number of tokens before the patches."""
 
+    grid: Grid
+    """How the patches lie, for routes that look at neighbours."""
+
+    @abstractmethod
     def queries_keys_values(self, x: Tokens) -> tuple[Heads, Heads, Heads]:
         """Return q, k, v of the normalised input, with the family's biases, norms and rotation applied."""
-        ...
 
+    @abstractmethod
     def values(self, x: Tokens) -> Tokens:
         """Return v of the normalised input alone, heads joined: no query or key is computed."""
-        ...
 
-    def attend(self, queries: Heads, keys: Heads, values: Heads) -> Tokens:
-        """Return softmax attention with the family's own scale, heads joined, before the output projection."""
-        ...
-
+    @abstractmethod
     def project(self, joined: Tokens) -> Tokens:
         """Apply what stands between the heads and the residual: inner norm, output projection, layer scale."""
-        ...
 
+    @abstractmethod
     def feed_forward(self, x: Tokens) -> Tokens:
         """Return the second residual branch, norm and layer scale included, without the residual."""
-        ...
+
+    def attend(
+        self, queries: Heads, keys: Heads, values: Heads, bias: Float[Tensor, "tokens tokens"] | None = None
+    ) -> Tokens:
+        """Return ``softmax(q k / sqrt(channels) + bias) v``, heads joined, before the output projection."""
+        attended = F.scaled_dot_product_attention(queries, keys, values, attn_mask=bias)
+        return attended.transpose(1, 2).flatten(2)
 
 
 @runtime_checkable
