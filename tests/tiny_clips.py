@@ -12,6 +12,8 @@ from timm.models.eva import Eva
 from torch import nn
 
 from closeup.models.clip import Clip
+from closeup.models.official_keys import official_eva_to_timm
+from goldens import Golden
 from tiny_towers import randomise
 
 TEXT = {"context_length": 77, "vocab_size": 49408, "width": 16, "heads": 2, "layers": 1}
@@ -31,7 +33,7 @@ EVA02 = {
     "use_rot_pos_emb": True,
     "ref_feat_shape": (16, 16),
 }
-PE_CORE = {
+PE_CORE: dict[str, Any] = {
     "img_size": 32,
     "patch_size": 8,
     "embed_dim": 48,
@@ -85,13 +87,30 @@ def eva_model(seed: int = 0, **trunk: object) -> CustomTextCLIP:
     return randomise(model, seed)
 
 
+def golden_eva(golden: Golden) -> CustomTextCLIP:
+    """Return timm's Eva with the weights of a golden of the official EVA02 tower."""
+    vision = golden.config["model"]["vision_cfg"]
+    model = eva_model()
+    model.visual.trunk = Eva(
+        **EVA02
+        | {"img_size": vision["image_size"], "patch_size": vision["patch_size"], "embed_dim": vision["width"]}
+        | {"depth": vision["layers"], "num_heads": vision["width"] // vision["head_width"]}
+        | {"mlp_ratio": vision["mlp_ratio"], "num_classes": golden.config["model"]["embed_dim"]}
+        | {"global_pool": "token"}
+    )
+    state = official_eva_to_timm(golden.weights())
+    visual = {name.removeprefix("visual."): weight for name, weight in state.items() if name.startswith("visual.")}
+    model.visual.load_state_dict(visual)
+    return model.eval()
+
+
 def as_clip(model: nn.Module, config: dict[str, Any] | None = None, precision: str = "fp32") -> Clip:
     described = {"model_cfg": deepcopy(config or vit_config()), "preprocess_cfg": {}}
     return Clip(model, described, name="tiny test", tokenizer=SimpleTokenizer, precision=precision)
 
 
 def vit_clip(seed: int = 0, **vision: object) -> Clip:
-    return as_clip(vit_model(seed, **vision), vit_config(**vision))
+    return as_clip(vit_model(seed, 24, **vision), vit_config(24, **vision))
 
 
 def eva_clip(seed: int = 0) -> Clip:

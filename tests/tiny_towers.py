@@ -32,7 +32,7 @@ def randomise(module: nn.Module, seed: int = 0, conv_gain: float = 1.5) -> nn.Mo
 def published_clip(name: str) -> CLIP:
     """Return the image tower of a published architecture as it is initialised, beside a small text tower."""
     config = open_clip.get_model_config(name)
-    return CLIP(config["embed_dim"], config["vision_cfg"], TEXT).eval()
+    return CLIP(config["embed_dim"], config["vision_cfg"], TEXT, quick_gelu=config.get("quick_gelu", False)).eval()
 
 
 def resnet_clip(image_size: int = 64) -> CLIP:

@@ -92,6 +92,11 @@ CASES: dict[str, Case] = {
         lambda p: p.segment(p.photo, write_photo(p.folder / "b.png"), out=p.folder / "out.png"),
         "out.png",
     ),
+    "an array file for an output folder": (lambda p: p.segment(out=p.folder / "out.npz"), "out.npz"),
+    "arrays into one picture": (
+        lambda p: [*p.segment(out=p.folder / "out.png"), "--format", "png", "npz"],
+        "--format png npz",
+    ),
     "output is a file": (lambda p: p.segment(out=p.file("taken", "x")), "taken"),
     "output below a file": (lambda p: p.segment(out=p.file("taken", "x") / "deep"), "taken"),
     "empty words": (lambda p: p.segment(words=" "), "--words"),
@@ -127,6 +132,23 @@ CASES: dict[str, Case] = {
     "regions without a box": (lambda p: p.classify([{"category_id": 1}]), "bbox"),
     "no region": (lambda p: p.classify([]), "no region"),
     "coco file lacks a table": (lambda p: p.classify({"images": [], "annotations": []}), "categories"),
+    "coco file with NaN for a width": (
+        lambda p: p.classify(
+            '{"images": [{"id": 1, "file_name": "photo.png"}], "categories": [{"id": 1, "name": "dog"}],'
+            ' "annotations": [{"image_id": 1, "category_id": 1, "bbox": [0, 0, NaN, 9]}]}'
+        ),
+        "annotations[0]",
+    ),
+    "panoptic file without its folder": (
+        lambda p: p.classify(
+            {
+                "images": [{"id": 1, "file_name": "photo.png"}],
+                "annotations": [{"image_id": 1, "file_name": "a.png", "segments_info": []}],
+                "categories": [{"id": 1, "name": "dog", "isthing": 1}],
+            }
+        ),
+        "folder of the json's name",
+    ),
     "coco file of other photos": (
         lambda p: p.classify({"images": [{"id": 1, "file_name": "x.png"}], "annotations": [], "categories": []}),
         "photo.png",
@@ -161,6 +183,11 @@ CASES: dict[str, Case] = {
     "data without words": (lambda p: p.evaluate("regions", p.photo.parent), "no names"),
     "words do not fit the data": (lambda p: p.evaluate("regions", "world", "--words", "dog, cat"), "2 words"),
     "class out of range": (lambda p: p.evaluate("segmentation", p.labelmaps(7)), "7"),
+    "data without a name": (lambda p: p.evaluate("regions", " "), "empty name"),
+    "workers below none": (lambda p: [*p.evaluate("regions", "world"), "--workers", "-1"], "--workers -1"),
+    "sheets into a file": (lambda p: [*p.evaluate("regions", "world"), "--pictures", p.photo], "--pictures"),
+    "ignored id below 0": (lambda p: p.evaluate("segmentation", f"{p.labelmaps(0)}?ignore=-1"), "ignore=[-1]"),
+    "data without a region": (lambda p: p.evaluate("regions", p.labelmaps(0)), "none of its 1 records"),
     "no record": (lambda p: p.evaluate("regions", "world", "--limit", "0"), "--limit 0"),
     "report is a folder": (
         lambda p: [*p.evaluate("regions", "world"), "--out", p.folder],
@@ -169,6 +196,8 @@ CASES: dict[str, Case] = {
     "world of no split": (lambda p: ["world", "export", p.out, "--split", "vla"], "'val'"),
     "world of no form": (lambda p: ["world", "export", p.out, "--form", "coc"], "'coco'"),
     "world of no scenes": (lambda p: ["world", "show", "--count", "0", "--out", p.out / "w.png"], "--count 0"),
+    "world of a negative seed": (lambda p: ["world", "show", "--seed", "-1", "--out", p.out / "w.png"], "`seed`"),
+    "no part of a verb": (lambda p: ["world", "shrink"], "'show'"),
     "world in no picture": (lambda p: ["world", "show", "--out", p.out / "w.tar"], "w.tar"),
     "no such model listed": (lambda p: ["models", "ViT-Q-17"], "'ViT-Q-17'"),
     "unknown verb": (lambda p: ["segmnet", p.photo, "--out", p.out], "'segment'"),

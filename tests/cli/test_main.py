@@ -22,7 +22,7 @@ from closeup.predict.prepare_regions import PREPROCESSING
 from commands import Run
 
 SOURCE = Path(models.__file__).parents[2]
-PARTS = {"world": ("show", "export"), "evaluate": ("regions", "segmentation")}
+PARTS = {"world": ("show", "export"), "evaluate": ("regions", "segmentation", "forgetting"), "adapt": ("clipself",)}
 
 
 def apart(*words: str, code: str | None = None) -> subprocess.CompletedProcess[str]:
@@ -77,13 +77,17 @@ def test_every_verb_has_options_that_teach(closeup: Run, verb: str) -> None:
         ["classify"],
         ["heatmap"],
         ["models"],
+        ["blend"],
         *([verb, part] for verb, parts in PARTS.items() for part in parts),
     ],
 )
 def test_help_shows_two_commands_or_three(closeup: Run, words: Sequence[str]) -> None:
-    lines = [line.strip() for line in closeup(*words, "--help").out.splitlines()]
+    told = closeup(*words, "--help").out
+    lines = [line.strip() for line in told.splitlines()]
     start = f"closeup {' '.join(words)}"
     assert sum(line == start or line.startswith(f"{start} ") for line in lines) >= 2
+    for nothing in ("None", "False", ")"):
+        assert f"default: {nothing}" not in " ".join(told.replace("│", " ").split())
 
 
 @pytest.mark.parametrize(

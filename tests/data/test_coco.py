@@ -156,6 +156,10 @@ def change(content: dict[str, Any], table: str, index: int, **values: object) ->
         (change(document(), "annotations", 1, image_id=99), r"has image_id 99, which is not among the 2 images"),
         (change(document(), "annotations", 0, category_id=5), r"annotations\[0\] has category_id 5"),
         (change(document(), "annotations", 0, bbox=[1, 2, 3]), r"'bbox' = \[1, 2, 3\]"),
+        (
+            change(document(), "annotations", 0, bbox=[1, 2, float("nan"), 3]),
+            r"'bbox' = \[1, 2, nan, 3\]",
+        ),
         (change(document(), "annotations", 0, bbox=None, segmentation=None), "neither 'bbox' nor 'segmentation'"),
         (change(document(), "annotations", 0, segmentation=None), "no 'segmentation' while others have"),
         (change(document(), "images", 1, id=7), "images holds the id 7 twice"),

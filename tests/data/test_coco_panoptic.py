@@ -123,6 +123,10 @@ def test_wrong_files_say_what_is_wrong_where(tmp_path: Path) -> None:
     content["annotations"][0]["segments_info"][1]["category_id"] = 77
     with pytest.raises(DataError, match=r"segments_info\[1\] has category_id 77"):
         CocoPanoptic(write(tmp_path, content), tmp_path / "masks")
+    content = document()
+    content["annotations"][0]["segments_info"][1]["bbox"] = [1, 2]
+    with pytest.raises(DataError, match=r"segments_info\[1\] has 'bbox' = \[1, 2\]"):
+        CocoPanoptic(write(tmp_path, content), tmp_path / "masks")
     content["annotations"] = [{"image_id": 1, "bbox": []}]
     with pytest.raises(DataError, match=r"annotations\[0\] has no 'file_name'"):
         CocoPanoptic(write(tmp_path, content), tmp_path / "masks")

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import pickle
+from collections.abc import Callable
 from pathlib import Path
 
 import open_clip
@@ -20,7 +21,8 @@ from tiny_towers import images
 
 @pytest.fixture(params=[vit_clip, eva_clip], ids=["vit", "eva"])
 def clip(request: pytest.FixtureRequest) -> Clip:
-    return request.param()
+    made: Clip = request.param()
+    return made
 
 
 @torch.no_grad()
@@ -83,7 +85,7 @@ def test_failed_save_leaves_nothing_behind(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("suffix", [".pt", ".safetensors"])
 @pytest.mark.parametrize("wrap", [lambda state: state, lambda state: {"state_dict": state, "epoch": 3}])
-def test_state_dict_is_found(tmp_path: Path, suffix: str, wrap: object) -> None:
+def test_state_dict_is_found(tmp_path: Path, suffix: str, wrap: Callable[[object], object]) -> None:
     state = {f"module.{name}": tensor for name, tensor in vit_model().state_dict().items()}
     path = tmp_path / f"weights{suffix}"
     if suffix == ".pt":

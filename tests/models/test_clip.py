@@ -14,7 +14,8 @@ from tiny_towers import images
 
 @pytest.fixture(params=[vit_clip, eva_clip], ids=["vit", "eva"])
 def clip(request: pytest.FixtureRequest) -> Clip:
-    return request.param()
+    made: Clip = request.param()
+    return made
 
 
 def test_properties_tell_what_was_built() -> None:
@@ -80,6 +81,14 @@ def test_text_of_inference_can_enter_a_loss() -> None:
     assert clip.model.visual.conv1.weight.grad is not None
 
 
+@torch.no_grad()
+def test_text_is_full_precision_under_any_autocast(clip: Clip) -> None:
+    exact = clip.encode_text(["a dog", "a cat"])
+    with torch.autocast("cpu", torch.bfloat16):
+        assert torch.equal(clip.encode_text(["a dog", "a cat"]), exact)
+        assert not torch.equal(clip.encode_tokens(open_clip.tokenize(["a dog", "a cat"])), exact)
+
+
 def test_one_string_is_no_list_of_texts() -> None:
     with pytest.raises(InputError, match="list of texts"):
         vit_clip().encode_text("a dog")
@@ -106,6 +115,8 @@ def test_fingerprint_is_of_the_weights() -> None:
         same.model.visual.conv1.weight[0, 0, 0, 0] += 1
     assert first.fingerprint != same.fingerprint
     assert len(first.fingerprint) == 64
+    first.model.visual.conv1.weight = torch.nn.Parameter(other.model.visual.conv1.weight.detach().clone())
+    assert first.fingerprint != vit_clip(seed=1).fingerprint
 
 
 def test_half_precision_is_for_inference_only(clip: Clip) -> None:

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import PIL.Image
@@ -10,6 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from torchvision.ops import roi_align
 
+from closeup._types import ImageLike
 from closeup.errors import InputError
 from closeup.models.clip import Clip
 from closeup.regions import CropPolicy
@@ -72,18 +75,27 @@ def test_grid_is_its_boxes_row_by_row(clip: Clip) -> None:
 
 @pytest.mark.parametrize("how", ["dense", "crop", "masked-crop"])
 @pytest.mark.parametrize("make", [vit_clip, eva_clip])
-def test_company_does_not_matter(make: type[Clip], how: str) -> None:
+def test_company_does_not_matter(make: Callable[[], Clip], how: str) -> None:
     clip = make()
     images, boxes, masks = mixed()
-    regions = {"masks": masks} if how == "masked-crop" else {"boxes": boxes}
+    regions: dict[str, Any] = {"masks": masks} if how == "masked-crop" else {"boxes": boxes}
     together = clip.encode_regions(images, how=how, batch=2, **regions)
     assert [len(part) for part in together] == [len(part) for part in next(iter(regions.values()))]
     for index, image in enumerate(images):
-        own = {name: value[index] for name, value in regions.items()}
+        own: dict[str, Any] = {name: value[index] for name, value in regions.items()}
         alone = clip.encode_regions(image, how=how, batch=1, **own)
         assert len(alone) == 1
         assert_close(together[index], alone[0], 1e-5)
         assert_close(together[index].norm(dim=1), torch.ones(len(together[index])), 1e-5)
+
+
+def test_one_tensor_for_all_images(clip: Clip) -> None:
+    images = [picture(40, 64, seed).numpy() for seed in range(2)]
+    boxes = torch.stack([boxes_of(40, 64), boxes_of(40, 64) / 2])
+    for ours, theirs in zip(
+        clip.encode_regions(images, boxes=boxes), clip.encode_regions(images, boxes=[*boxes]), strict=True
+    ):
+        assert torch.equal(ours, theirs)
 
 
 def test_neighbours_do_not_matter(clip: Clip) -> None:
@@ -119,7 +131,7 @@ def test_masked_crop_does_not_see_its_surroundings(clip: Clip) -> None:
 
 def test_images_without_regions_have_their_place(clip: Clip) -> None:
     images, boxes, _ = mixed()
-    boxes[0], boxes[2] = torch.zeros(0, 4), []
+    boxes[0], boxes[2] = torch.zeros(0, 4), torch.zeros(0)
     for how in ("dense", "crop"):
         assert [tuple(part.shape) for part in clip.encode_regions(images, boxes=boxes, how=how)] == [
             (0, 24),
@@ -134,7 +146,7 @@ def test_images_without_regions_have_their_place(clip: Clip) -> None:
 def test_paths_and_pictures_are_the_same_image(clip: Clip, tmp_path: Path) -> None:
     image = PIL.Image.fromarray(picture(40, 64).numpy())
     image.save(tmp_path / "a.png")
-    forms = [image, np.asarray(image), tmp_path / "a.png", str(tmp_path / "a.png")]
+    forms: list[ImageLike] = [image, np.asarray(image), tmp_path / "a.png", str(tmp_path / "a.png")]
     for embeddings in clip.encode_regions(forms, grid=(2, 2)):
         assert torch.equal(embeddings, clip.encode_regions(image, grid=(2, 2))[0])
 
@@ -151,17 +163,20 @@ def test_paths_and_pictures_are_the_same_image(clip: Clip, tmp_path: Path) -> No
         ({"masks": np.zeros((1, 40, 64), bool)}, "mask 0 of image 0 is empty"),
         ({"masks": np.ones((1, 64, 40), bool)}, "exchanged"),
         ({"grid": (0, 3)}, "grid of 0 x 3"),
+        ({"grid": (2, 3), "batch": 0}, "batch is 0: encode at least 1"),
     ],
 )
-def test_wrong_regions_are_named(clip: Clip, arguments: dict[str, object], message: str) -> None:
+def test_wrong_regions_are_named(clip: Clip, arguments: dict[str, Any], message: str) -> None:
     with pytest.raises(InputError, match=message):
         clip.encode_regions(picture(40, 64).numpy(), **arguments)
 
 
 def test_wrong_regions_name_their_image(clip: Clip, tmp_path: Path) -> None:
     PIL.Image.fromarray(picture(40, 64).numpy()).save(tmp_path / "b.png")
-    images = [picture(40, 64).numpy(), tmp_path / "b.png"]
+    images: list[ImageLike] = [picture(40, 64).numpy(), tmp_path / "b.png"]
     with pytest.raises(InputError, match=r"box 0 of image 1 \(.*b.png\)"):
         clip.encode_regions(images, boxes=[[[0, 0, 9, 9]], [[5, 5, 5, 9]]])
+    with pytest.raises(InputError, match=r"boxes of image 1 \(.*b.png\) have shape \(1, 3\)"):
+        clip.encode_regions(images, boxes=[[[0, 0, 9, 9]], [[5, 5, 5]]])
     with pytest.raises(InputError, match="boxes has 1 entries for 2 images"):
         clip.encode_regions(images, boxes=[[[0, 0, 9, 9]]])

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -9,16 +11,15 @@ from torch import Tensor
 
 from closeup.errors import ModelError
 from closeup.models.eva import EvaTower
-from closeup.models.official_keys import official_eva_to_timm
 from closeup.models.routes import ROUTES, get_route
 from closeup.regions import pool_boxes, pool_masks
 from goldens import Golden, assert_close, cases
-from tiny_clips import EVA02, PE_CORE, as_clip, eva_config, eva_model
+from tiny_clips import EVA02, PE_CORE, as_clip, eva_config, eva_model, golden_eva
 from tiny_towers import images, randomise
 
 ATTENTION, VALUE = get_route("attention"), get_route("value")
 
-FORMS = {
+FORMS: dict[str, dict[str, Any]] = {
     "eva02": {},
     "eva01": {"qkv_fused": True, "swiglu_mlp": False, "scale_mlp": False, "scale_attn_inner": False}
     | {"use_rot_pos_emb": False, "mlp_ratio": 4.0},
@@ -41,22 +42,6 @@ def read(model: CustomTextCLIP) -> EvaTower:
     return EvaTower.from_visual(model.visual, 24)
 
 
-def golden_model(golden: Golden) -> CustomTextCLIP:
-    vision = golden.config["model"]["vision_cfg"]
-    model = eva_model()
-    model.visual.trunk = Eva(
-        **EVA02
-        | {"img_size": vision["image_size"], "patch_size": vision["patch_size"], "embed_dim": vision["width"]}
-        | {"depth": vision["layers"], "num_heads": vision["width"] // vision["head_width"]}
-        | {"mlp_ratio": vision["mlp_ratio"], "num_classes": golden.config["model"]["embed_dim"]}
-        | {"global_pool": "token"}
-    )
-    state = official_eva_to_timm(golden.weights())
-    visual = {name.removeprefix("visual."): weight for name, weight in state.items() if name.startswith("visual.")}
-    model.visual.load_state_dict(visual)
-    return model.eval()
-
-
 def split_by_image(table: Tensor, count: int) -> list[Tensor]:
     return [table[table[:, 0] == index, 1:] for index in range(count)]
 
@@ -65,7 +50,7 @@ def split_by_image(table: Tensor, count: int) -> list[Tensor]:
 @torch.no_grad()
 def test_clipself_maps_boxes_and_masks(golden: Golden) -> None:
     config = golden.config
-    clip = as_clip(golden_model(golden), eva_config(config["model"]["embed_dim"]))
+    clip = as_clip(golden_eva(golden), eva_config(config["model"]["embed_dim"]))
     assert_close(clip.encode_image(golden["in/img_native"]), golden["out/encode_image_native"])
     for name in config["images"]:
         assert_close(clip.encode_dense(golden[f"in/img_{name}"]), golden[f"out/encode_dense_{name}"])
@@ -117,7 +102,7 @@ def test_value_route_is_attention_to_oneself(model: CustomTextCLIP) -> None:
 
 @pytest.mark.parametrize("trunk", [{}, PE_CORE], ids=["eva02", "perception-encoder"])
 @torch.no_grad()
-def test_another_size_is_a_model_built_at_that_size(trunk: dict[str, object]) -> None:
+def test_another_size_is_a_model_built_at_that_size(trunk: dict[str, Any]) -> None:
     """timm itself at 24 x 56 pixels, its position embedding set to the resized one, its rotation its own."""
     small = eva_model(**trunk)
     large = Eva(**{**EVA02, "global_pool": "token", "num_classes": 24, **trunk, "img_size": (24, 56)}).eval()
@@ -168,7 +153,7 @@ def test_gradient_checkpointing_gives_the_same_gradients() -> None:
         ({"global_pool": "max"}, "pools by 'max'"),
     ],
 )
-def test_forms_without_a_map_are_refused(trunk: dict[str, object], reason: str) -> None:
+def test_forms_without_a_map_are_refused(trunk: dict[str, Any], reason: str) -> None:
     model = eva_model()
     model.visual.trunk = randomise(Eva(**{**EVA02, "num_classes": 24, **trunk}))
     with pytest.raises(ModelError, match=reason):

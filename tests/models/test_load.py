@@ -72,6 +72,12 @@ def test_bad_names_say_what_to_do(name: str, message: str) -> None:
         load(name)
 
 
+def test_architecture_is_for_files_alone(saved: Path) -> None:
+    for name in ("tiny", "ViT-B-16/openai", str(saved)):
+        with pytest.raises(ModelError, match=r"tells its own architecture; 'RN50' was given too"):
+            find(name, "RN50")
+
+
 def test_quick_gelu_is_the_tags() -> None:
     assert find("ViT-B-16/openai").config["model_cfg"]["quick_gelu"]
     assert not find("ViT-B-16/laion2b_s34b_b88k").config["model_cfg"].get("quick_gelu", False)
@@ -121,8 +127,9 @@ def test_folder_without_weights_is_no_random_model(saved: Path, tmp_path: Path) 
 def test_unknown_device_and_precision(saved: Path) -> None:
     with pytest.raises(InputError, match="Unknown device 'gpu'"):
         load(saved, device="gpu")
-    with pytest.raises(InputError, match="'cuda:99' is not there"):
-        load(saved, device="cuda:99")
+    for device in ("cuda:99", "meta"):
+        with pytest.raises(InputError, match=f"device '{device}' cannot be used here: .*'auto', or 'cpu'"):
+            load(saved, device=device)
     with pytest.raises(InputError, match=r"Unknown precision 'fp46'. Did you mean"):
         load(saved, precision="fp46")
 

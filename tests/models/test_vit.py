@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from functools import partial
+from typing import Any, Literal
 
 import pytest
 import torch
@@ -20,7 +21,7 @@ from tiny_towers import images
 
 ATTENTION, VALUE, CLS_RESIDUAL = (get_route(name) for name in ("attention", "value", "value-cls-residual"))
 
-FORMS = {
+FORMS: dict[str, dict[str, Any]] = {
     "openai": {},
     "layer-scale": {"ls_init_value": 0.5},
     "clipa": {"pool_type": "avg", "final_ln_after_pool": True, "no_ln_pre": True, "pos_embed_type": "sin_cos_2d"},
@@ -170,7 +171,7 @@ def test_catseg_dense(golden: Golden) -> None:
 @pytest.mark.parametrize("golden", cases("denseclip_vit"))
 @pytest.mark.parametrize(("prefix", "count"), [("out/", "double"), ("out/single_cls/", "single")])
 @torch.no_grad()
-def test_denseclip_maps_and_levels(golden: Golden, prefix: str, count: str) -> None:
+def test_denseclip_maps_and_levels(golden: Golden, prefix: str, count: Literal["single", "double"]) -> None:
     config = golden.config["model"]
     visual = official_vit(golden, config)
     tower = VitTower(visual, dim=config["output_dim"], positions="bilinear", class_embedding=count)
@@ -194,8 +195,10 @@ def denseclip_levels(golden: Golden, levels: list[Tensor]) -> list[Tensor]:
     def double(x: Tensor, name: str) -> Tensor:
         return F.conv_transpose2d(x, weights[f"{name}.weight"], weights[f"{name}.bias"], stride=2)
 
-    statistics = [weights[f"fpn1.2.{part}"] for part in ("running_mean", "running_var", "weight", "bias")]
-    quarter = F.gelu(F.batch_norm(double(norm(levels[0], "fpn1.0"), "fpn1.1"), *statistics))
+    mean, variance, weight, bias = (
+        weights[f"fpn1.2.{part}"] for part in ("running_mean", "running_var", "weight", "bias")
+    )
+    quarter = F.gelu(F.batch_norm(double(norm(levels[0], "fpn1.0"), "fpn1.1"), mean, variance, weight, bias))
     return [
         double(quarter, "fpn1.4"),
         double(norm(levels[1], "fpn2.0"), "fpn2.1"),
@@ -237,7 +240,7 @@ def test_value_route_is_attention_to_oneself(model: CLIP) -> None:
 class CountAttention(TorchFunctionMode):
     calls = 0
 
-    def __torch_function__(self, function, types, args=(), kwargs=None):  # noqa: ANN001, ANN204
+    def __torch_function__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> object:  # noqa: ANN401
         self.calls += function is F.scaled_dot_product_attention
         return function(*args, **(kwargs or {}))
 
@@ -310,7 +313,7 @@ def test_unknown_block_is_refused() -> None:
         ({"patch_size": (8, 4)}, r"not square \(8 x 4\)"),
     ],
 )
-def test_forms_without_a_map_are_refused(vision: dict[str, object], reason: str) -> None:
+def test_forms_without_a_map_are_refused(vision: dict[str, Any], reason: str) -> None:
     visual = CLIP(**vit_config(**vision)).visual
     with pytest.raises(ModelError, match=reason):
         VitTower.from_visual(visual, 24)

@@ -12,9 +12,12 @@ import pytest
 import torch
 from torch import Tensor
 
+from closeup.data.world import World
 from closeup.data.world.stream import WorldStream
 from closeup.errors import CloseupError, ConfigError, DataError, InputError
 from closeup.models.load import load
+from closeup.recipes.clipself import ClipSelf
+from closeup.recipes.clipself_config import ClipSelfConfig
 from closeup.recipes.config import TrainConfig
 from closeup.recipes.pretrain import Pretrain
 from closeup.recipes.recipe import Batch, Recipe
@@ -26,7 +29,12 @@ def pretrain() -> Recipe:
     return Pretrain(clip, WorldStream(batch=8), probes=6)
 
 
-RECIPES: dict[str, Callable[[], Recipe]] = {"pretrain": pretrain}
+def clipself() -> Recipe:
+    clip = load("random:tiny", device="cpu", precision="fp32")
+    return ClipSelf(clip, World("train", count=16, size=(64, 96)), ClipSelfConfig(max_split=2, size=64))
+
+
+RECIPES: dict[str, Callable[[], Recipe]] = {"pretrain": pretrain, "clipself": clipself}
 
 every_recipe = pytest.mark.parametrize("make", RECIPES.values(), ids=RECIPES)
 

@@ -15,19 +15,22 @@ from torch import Tensor
 SCRIPT = Path(__file__).with_name("train_on_many.py")
 
 
-def run(folder: Path, processes: int) -> dict[str, Tensor]:
+def run(recipe: str, folder: Path, processes: int) -> dict[str, Tensor]:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     launch = [sys.executable, "-m", "torch.distributed.run", f"--nproc-per-node={processes}", f"--master-port={port}"]
     command = launch if processes > 1 else [sys.executable]
-    ran = subprocess.run([*command, str(SCRIPT), str(folder)], capture_output=True, text=True, timeout=300, check=False)
+    ran = subprocess.run(
+        [*command, str(SCRIPT), recipe, str(folder)], capture_output=True, text=True, timeout=300, check=False
+    )
     assert ran.returncode == 0, ran.stderr[-3000:]
     return load_file(folder / "weights.safetensors")
 
 
 @pytest.mark.slow
-def test_two_processes_learn_what_one_learns(tmp_path: Path) -> None:
-    alone, together = run(tmp_path / "one", 1), run(tmp_path / "two", 2)
+@pytest.mark.parametrize("recipe", ["pretrain", "clipself"])
+def test_two_processes_learn_what_one_learns(recipe: str, tmp_path: Path) -> None:
+    alone, together = run(recipe, tmp_path / "one", 1), run(recipe, tmp_path / "two", 2)
     for name, value in alone.items():
         torch.testing.assert_close(together[name], value, atol=1e-5, rtol=0, msg=name)

@@ -36,7 +36,7 @@ def test_no_boxes(value: object) -> None:
     [
         (BOX, r"shape \(4,\).*\[\[x0, y0, x1, y1\]\]"),
         ([[1, 2, 3]], r"shape \(1, 3\): give \(N, 4\)"),
-        ([BOX, [1, 2]], "cannot be read"),
+        ([BOX, [1, 2]], r"boxes of the image cannot be read \(rows of different lengths\): give rows"),
         ("boxes.json", "cannot be read"),
         (None, "cannot be read"),
         (np.zeros((2, 4), dtype=bool), "type torch.bool"),
@@ -109,10 +109,10 @@ def test_no_masks() -> None:
     [
         (PLANE, r"shape \(2, 3\).*mask\[None\]"),
         (PLANE[None] * 0.7, "type torch.float64: give bool"),
-        (np.array([[[0, 1]], [[2, 7]]]), r"mask 1 holds the values \[2, 7\].*not a map of labels"),
-        ([PLANE, PLANE.T], r"mask 1 is \(3, 2\) and mask 0 is \(2, 3\)"),
+        (np.array([[[0, 1]], [[2, 7]]]), r"mask 1 of the image holds the values \[2, 7\].*not a map of labels"),
+        ([PLANE, PLANE.T], r"mask 1 of the image is \(3, 2\) and mask 0 is \(2, 3\)"),
         ("mask.png", "cannot be read"),
-        ([None], "mask 0 cannot be read"),
+        ([None], "mask 0 of the image cannot be read"),
     ],
 )
 def test_what_is_not_masks(value: object, message: str) -> None:

@@ -114,6 +114,15 @@ def test_rows_are_unit_length_and_need_no_gradient(clip: TinyText) -> None:
     assert (bank.templates, bank.mean, bank.fingerprint) == ("vild-14", "normalise-then-mean", clip.fingerprint)
 
 
+def test_a_bank_made_in_inference_mode_can_enter_a_loss(clip: TinyText) -> None:
+    with torch.inference_mode():
+        bank = build(clip, Vocabulary(WORDS))
+    assert not bank.embeddings.requires_grad
+    regions = torch.ones(1, bank.embeddings.shape[1], requires_grad=True)
+    (regions @ bank.embeddings.T).sum().backward()
+    assert regions.grad is not None
+
+
 def test_a_bank_moves_to_another_type(clip: TinyText) -> None:
     moved = build(clip, Vocabulary(WORDS)).to("cpu", torch.bfloat16)
     assert moved.embeddings.dtype == torch.bfloat16

@@ -7,10 +7,11 @@ from pathlib import Path
 from typing import Annotated, Any
 
 from rich.table import Table
-from tyro.conf import Positional, arg
+from tyro.conf import arg
 
 from closeup._types import Boxes, Masks
 from closeup.cli.choices import Encoder
+from closeup.cli.fields import Flag, Maybe, Photos
 from closeup.cli.files import each, find_photos, report
 from closeup.cli.model import ModelOptions
 from closeup.cli.output import show, show_json, table
@@ -29,14 +30,15 @@ class Options:
     """Name boxes, masks or annotated regions of photos.
 
     Regions come from a json file: [[x0, y0, x1, y1], ...] in pixels for one photo, a list of COCO annotations for
-    one photo, or a COCO file (instances or panoptic) whose images are found by their file names.
+    one photo, or a COCO file whose images are found by their file names: instances, or panoptic with its folder
+    of PNGs beside it.
 
         closeup classify photo.jpg --regions boxes.json --words "dog, cat, frisbee"
         closeup classify photos/ --regions instances.json --words instances.json --json
         closeup classify photo.jpg --regions masks.json --words words.txt --how masked-crop --out out/
     """
 
-    photos: Positional[tuple[str, ...]]
+    photos: Photos
     """Photos: files, folders, globs."""
 
     regions: Path
@@ -47,7 +49,7 @@ class Options:
     how: Encoder = "dense"
     """The region encoder: pool the dense map (one pass for all regions), or encode each cut-out, masked or not."""
 
-    boxes: bool = False
+    boxes: Flag = False
     """Take the boxes of regions that have masks too."""
 
     top: int = 5
@@ -56,13 +58,13 @@ class Options:
     enlarge: float = 1.0
     """Factor by which crops are enlarged about their centre."""
 
-    out: Path | None = None
+    out: Maybe[Path] = None
     """A folder to write into, or the picture of a single photo; nothing is written unless given."""
 
     format: tuple[Format, ...] = ("png",)
     """What to write: pictures, arrays, one COCO file of all photos."""
 
-    json: bool = False
+    json: Flag = False
     """Print one json document instead of tables."""
 
     clip: Annotated[ModelOptions, arg(name="")] = field(default_factory=ModelOptions)
@@ -114,7 +116,9 @@ def run(options: Options) -> int:
         failed = [{"photo": failure.name, "reason": failure.reason} for failure in failures]
         show_json({"model": clip.name, "words": bank.names, "photos": told, "failed": failed, "written": written})
     else:
-        show(*map(_table, told), *(f"Written: {path}" for path in written))
+        for photo in told:
+            show(str(photo["photo"]), _table(photo), "")
+        show(*(f"Written: {path}" for path in written))
     return report(failures, len(done))
 
 
@@ -160,4 +164,4 @@ def _table(told: dict[str, Any]) -> Table:
         for index, row in enumerate(told["regions"])
     ]
     columns = ["region", "box (x0 y0 x1 y1)", "word", "probability", "score", "then"]
-    return table([*columns, "annotated"] if annotated else columns, rows, title=str(told["photo"]))
+    return table([*columns, "annotated"] if annotated else columns, rows)

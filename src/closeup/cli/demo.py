@@ -9,6 +9,7 @@ import PIL.Image
 import torch
 
 from closeup._types import Boxes
+from closeup.cli.fields import Flag
 from closeup.cli.files import check_folder, counted, save_picture, track
 from closeup.cli.output import show, show_json, table
 from closeup.data.world import World
@@ -44,7 +45,7 @@ class Options:
     model: str = "tiny"
     """The model to show."""
 
-    json: bool = False
+    json: Flag = False
     """Print one json document instead of the table."""
 
 

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Any, TypeAlias
+from typing import Annotated, Any
 
-from tyro.conf import arg, subcommand
+from tyro.conf import arg
 
 from closeup.cli.choices import Canvas, Encoder
+from closeup.cli.evaluate_forgetting import Forgetting, run_forgetting
+from closeup.cli.fields import Flag, Maybe
 from closeup.cli.files import check_folder, counted, save_picture
 from closeup.cli.heatmap import clusters
 from closeup.cli.model import ModelOptions
@@ -31,20 +33,23 @@ class DataOptions:
     data: str
     """The data set: "world", "coco-panoptic:/data/coco", "ade20k:/data/ade", "camvid:/data/camvid", ..."""
 
-    split: str | None = None
+    split: Maybe[str] = None
     """The split: train, val or test; val unless the data set's line says otherwise."""
 
-    limit: int | None = None
+    limit: Maybe[int] = None
     """Only the first so many records."""
 
-    words: str | None = None
+    words: Maybe[str] = None
     """One word per class in the data set's order, as names or a file; the data set's own names unless given."""
 
     def reader(self) -> Reader:
         """Open the data set."""
         if self.limit is not None and self.limit < 1:
             raise InputError(f"--limit {self.limit}: give at least one record.")
-        return open_reader(self.data, self.split)
+        reader = open_reader(self.data, self.split)
+        if not reader.names:
+            raise InputError(f"--data {self.data}: this data set has no names of classes. Give one with labels.")
+        return reader
 
     def vocabulary(self) -> Vocabulary | None:
         """Return the words for the classes, None for the data set's own names."""
@@ -76,7 +81,7 @@ class Regions:
     workers: int = 2
     """Threads that read and prepare records ahead."""
 
-    pictures: Path | None = None
+    pictures: Maybe[Path] = None
     """A folder for k-means pictures of the dense maps of the first records."""
 
     sheets: int = 8
@@ -85,10 +90,10 @@ class Regions:
     clusters: int = 8
     """Clusters in each of them."""
 
-    out: Path | None = None
+    out: Maybe[Path] = None
     """A json file for the whole report."""
 
-    json: bool = False
+    json: Flag = False
     """Print the report as one json document instead of a table."""
 
     clip: Annotated[ModelOptions, arg(name="")] = field(default_factory=ModelOptions)
@@ -98,11 +103,11 @@ class Regions:
 class Segmentation:
     """Measure segmentation without training: mean IoU over classes, pooled over all pixels of a data set.
 
+    Labels are compared at the size of the true label map; pixels without a class do not count.
+
         closeup evaluate segmentation --data world --limit 100
         closeup evaluate segmentation --data camvid:/data/camvid --model ViT-B-16/openai --size 448 --json
         closeup evaluate segmentation --data ade20k:/data/ade --size 672 --window 336 --templates openai-80
-
-    Labels are compared at the size of the true label map; pixels without a class do not count.
     """
 
     records: Annotated[DataOptions, arg(name="")]
@@ -110,30 +115,34 @@ class Segmentation:
     templates: str = "simple"
     """The sentences around a name: a set such as "openai-80", or a file of sentences."""
 
-    window: int | None = None
+    window: Maybe[int] = None
     """Side of a sliding window in pixels of the resized image; the whole image at once unless given."""
 
-    stride: int | None = None
+    stride: Maybe[int] = None
     """Pixels from one window to the next; half a window unless given."""
 
     workers: int = 2
     """Threads that read records ahead."""
 
-    out: Path | None = None
+    out: Maybe[Path] = None
     """A json file for the whole report."""
 
-    json: bool = False
+    json: Flag = False
     """Print the report as one json document instead of a table."""
 
     clip: Annotated[ModelOptions, arg(name="")] = field(default_factory=ModelOptions)
 
 
-Options: TypeAlias = Annotated[Regions, subcommand("regions")] | Annotated[Segmentation, subcommand("segmentation")]
+Options = {"regions": Regions, "segmentation": Segmentation, "forgetting": Forgetting}
 
 
-def run(options: Regions | Segmentation) -> int:
+def run(options: Regions | Segmentation | Forgetting) -> int:
     """Evaluate a model and print the report."""
+    if isinstance(options, Forgetting):
+        return run_forgetting(options)
     options.clip.check()
+    if options.workers < 0:
+        raise InputError(f"--workers {options.workers}: give 0 for none, or more.")
     if options.out is not None:
         _check_report(options.out)
     return _regions(options) if isinstance(options, Regions) else _segmentation(options)
@@ -143,7 +152,7 @@ def _regions(options: Regions) -> int:
     if min(options.sheets, options.clusters) < 1:
         raise InputError(f"--sheets {options.sheets} --clusters {options.clusters}: give at least one of each.")
     if options.pictures is not None:
-        check_folder(options.pictures)
+        check_folder(options.pictures, "--pictures")
     reader, words = options.records.reader(), options.records.vocabulary()
     templates = read_templates(options.templates)
     clip = options.clip.load()
@@ -161,15 +170,17 @@ def _regions(options: Regions) -> int:
             workers=options.workers,
             on_progress=tell,
         )
+    rows = report.table()
+    if not rows:
+        raise InputError(f"--data {options.records.data}: none of its {report.images} records has a region.")
     written = [] if options.out is None else [report.save(options.out)]
     if options.pictures is not None:
         written += _draw(clip, reader, options, options.pictures)
     if options.json:
         show_json({"data": options.records.data, **report.to_dict(), "written": written})
         return 0
-    rows = report.table()
     show(
-        table(list(rows[0]), [list(row.values()) for row in rows]) if rows else "No region was evaluated.",
+        table(list(rows[0]), [list(row.values()) for row in rows]),
         f"{report.images} images of {options.records.data}, model {clip.name}; {report.left_out} regions too small or "
         "too large. top1, top5: means over classes.",
         *(f"Written: {path}" for path in written),
@@ -214,7 +225,8 @@ def _segmentation(options: Segmentation) -> int:
     show(
         table(["class", "pixels", "IoU"], [list(row.values()) for row in report.table()]),
         table(list(means), [list(means.values())]),
-        f"{report.images} images of {options.records.data}, model {clip.name}.",
+        f"{report.images} images of {options.records.data}, model {clip.name}. miou, macc: means over the classes that "
+        "occur; pacc: the share of pixels that are right.",
         *(f"Written: {path}" for path in written),
     )
     return 0

@@ -113,15 +113,15 @@ def output_names(photos: Sequence[Path]) -> dict[Path, Path]:
     return {photo: path if counts[path.with_suffix("")] > 1 else path.with_suffix("") for photo, path in below.items()}
 
 
-def check_folder(folder: Path) -> None:
-    """Raise InputError unless files can be written into the folder, which need not exist; nothing is made."""
+def check_folder(folder: Path, option: str = "--out") -> None:
+    """Raise InputError unless files can be written into an option's folder, which need not exist; nothing is made."""
     existing = folder.absolute()
     while not existing.exists() and existing != existing.parent:
         existing = existing.parent
     if not existing.is_dir():
-        raise InputError(f"--out {folder}: {existing} is a file. Choose a folder for the output.")
+        raise InputError(f"{option} {folder}: {existing} is a file. Choose a folder for the output.")
     if not os.access(existing, os.W_OK | os.X_OK):
-        raise InputError(f"--out {folder}: {existing} cannot be written to. Choose another folder for the output.")
+        raise InputError(f"{option} {folder}: {existing} cannot be written to. Choose another folder for the output.")
 
 
 def check_picture(path: Path) -> None:

@@ -12,6 +12,7 @@ from tyro.conf import Positional, arg
 
 from closeup._types import ImageLike
 from closeup.cli.choices import Contrast
+from closeup.cli.fields import Flag, Maybe, Photos
 from closeup.cli.files import each, find_photos, report
 from closeup.cli.model import ModelOptions
 from closeup.cli.output import show, show_json, table
@@ -38,7 +39,7 @@ class Options:
     phrase: Positional[str]
     """What to look for: a phrase, several separated by commas, or a file of them."""
 
-    photos: Positional[tuple[str, ...]]
+    photos: Photos
     """Photos: files, folders, globs."""
 
     out: Path = Path("out")
@@ -53,10 +54,10 @@ class Options:
     templates: str = "name"
     """The sentences around a phrase: "name" is the phrase alone; a set such as "simple", or a file of sentences."""
 
-    kmeans: int | None = None
+    kmeans: Maybe[int] = None
     """Also draw this many clusters of the dense map, which shows what the model holds to be alike."""
 
-    json: bool = False
+    json: Flag = False
     """Print one json document instead of tables."""
 
     clip: Annotated[ModelOptions, arg(name="")] = field(default_factory=ModelOptions)
@@ -98,7 +99,7 @@ def clusters(clip: Clip, image: ImageLike, count: int, options: ModelOptions) ->
     """Return the k-means sheet of an image's dense map."""
     pixels, _ = clip.preprocess(image, policy="fit", size=options.size)
     dense = clip.encode_dense(pixels[None], route=options.route)[0]
-    return kmeans_sheet(image, [(options.route, dense.cpu())], clusters=count)
+    return kmeans_sheet(image, [(f"dense map, route {options.route}", dense.cpu())], clusters=count)
 
 
 def _describe(photo: Path, result: HeatmapResult) -> dict[str, Any]:

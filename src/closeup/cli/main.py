@@ -9,7 +9,7 @@ import warnings
 from collections.abc import Sequence
 from importlib.metadata import PackageNotFoundError, version
 
-from closeup.cli.parse import parse
+from closeup.cli.parse import HELP, parse, summaries
 from closeup.errors import CloseupError, InputError, suggest
 
 VERBS: dict[str, tuple[str, str]] = {
@@ -20,9 +20,12 @@ VERBS: dict[str, tuple[str, str]] = {
     "world": ("closeup.cli.world", "look at the embedded world, or write it in a public form"),
     "evaluate": ("closeup.cli.evaluate", "measure region recognition or segmentation on a data set"),
     "pretrain": ("closeup.cli.pretrain", "train the small CLIP that ships inside, from nothing"),
+    "adapt": ("closeup.cli.adapt", "make a CLIP better at regions, on your own photos"),
+    "blend": ("closeup.cli.blend", "mix an adapted model with what it was adapted from"),
     "demo": ("closeup.cli.demo", "see what the library does, on what ships inside"),
 }
-"""Every verb with its module and a summary. A module holds ``Options``, a dataclass, and ``run(options) -> int``."""
+"""Every verb with its module and a summary. A module holds ``run(options) -> int`` and
+``Options``: a dataclass, or one for each part of the verb."""
 
 FAILED = 2
 """The exit code of an expected error, as of a command line that cannot be read."""
@@ -51,7 +54,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _dispatch(arguments: list[str]) -> int:
     verb = arguments[0] if arguments else "--help"
-    if verb in ("-h", "--help", "help"):
+    if verb in HELP or verb == "help":
         print(_help())
         return 0
     if verb in ("-V", "--version"):
@@ -69,8 +72,7 @@ def _dispatch(arguments: list[str]) -> int:
 
 
 def _help() -> str:
-    width = max(map(len, VERBS))
-    verbs = "\n".join(f"  {name:<{width}}  {summary}" for name, (_, summary) in VERBS.items())
+    verbs = summaries({verb: summary for verb, (_, summary) in VERBS.items()})
     return f"""CLIP, up close: boxes, masks, pixels and attributes in words.
 
 usage: closeup VERB [OPTIONS]

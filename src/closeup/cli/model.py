@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from closeup.cli.choices import Precision
+from closeup.cli.fields import Maybe
 from closeup.errors import InputError
 from closeup.models import Clip, get_route, load
 
@@ -14,12 +15,13 @@ class ModelOptions:
     """Which model, and how it looks at pictures."""
 
     model: str = "tiny"
-    """A name as in "tiny", "ViT-B-16/openai" or "hf-hub:owner/name", or a folder; all names: closeup models."""
+    """A name as in "tiny", "ViT-B-16/openai", "random:ViT-B-16" or "hf-hub:owner/name", or a folder of a model; all
+    names: closeup models."""
 
     route: str = "value"
     """How the last block is replaced to keep features local: "value", "attention" (unchanged), ..."""
 
-    size: int | None = None
+    size: Maybe[int] = None
     """Longest side in pixels at which pictures are looked at, the model's own unless given."""
 
     precision: Precision = "auto"

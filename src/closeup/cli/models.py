@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Annotated, Any
 
 import open_clip
 from timm.models import is_model, model_entrypoint
-from tyro.conf import Positional
+from tyro.conf import Positional, arg
 
+from closeup.cli.fields import Flag
 from closeup.cli.output import show, show_json, table
 from closeup.errors import InputError, suggest
 from closeup.models.eva import EvaTower
@@ -42,13 +43,13 @@ class Options:
         closeup models "B-16" --json
     """
 
-    filter: Positional[str] = ""
+    filter: Positional[Annotated[str, arg(help_behavior_hint="")]] = ""
     """Only names and tags that contain this, in any case."""
 
-    all: bool = False
+    all: Flag = False
     """Also the models whose image tower gives no dense map."""
 
-    json: bool = False
+    json: Flag = False
     """Print one json document instead of a table."""
 
 

@@ -42,9 +42,9 @@ def as_json(value: object) -> object:
     return str(value) if isinstance(value, Path) else value
 
 
-def table(columns: Sequence[str], rows: Iterable[Sequence[object]], title: str | None = None) -> Table:
+def table(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> Table:
     """Return a table; numbers stand on the right, fractions with four decimals."""
-    drawn = Table(title=title, title_justify="left", box=None, pad_edge=False)
+    drawn = Table(box=None, pad_edge=False)
     listed = [list(row) for row in rows]
     for index, column in enumerate(columns):
         numeric = bool(listed) and all(isinstance(row[index], (int, float)) for row in listed)

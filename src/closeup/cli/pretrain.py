@@ -5,10 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from closeup.cli.fields import Flag, Maybe
 from closeup.cli.files import check_folder
 from closeup.cli.output import show, show_json
 from closeup.errors import InputError
-from closeup.recipes.run_pretrain import WORLD, is_started, pretrain, tiny_config
+from closeup.recipes.run_pretrain import WORLD, pretrain, tiny_config
+from closeup.recipes.runs import is_started
 
 
 @dataclass(frozen=True)
@@ -36,28 +38,28 @@ class Options:
     architecture: str = "tiny"
     """"tiny", or an architecture of open_clip."""
 
-    steps: int | None = None
+    steps: Maybe[int] = None
     """Optimiser steps; as tiny's unless given, and so the other numbers."""
 
-    batch_size: int | None = None
+    batch_size: Maybe[int] = None
     """Pictures in a step, over all processes."""
 
-    rate: float | None = None
+    rate: Maybe[float] = None
     """The highest learning rate."""
 
-    workers: int | None = None
+    workers: Maybe[int] = None
     """Processes that draw or read pictures ahead."""
 
-    seed: int | None = None
+    seed: Maybe[int] = None
     """Seed of the weights and of the order of pictures."""
 
-    resume: bool = False
-    """Go on from the last saved state; InputError where there is none."""
+    resume: Flag = False
+    """Go on from the last saved state; an error where there is none."""
 
-    resume_if_started: bool = False
+    resume_if_started: Flag = False
     """Go on where a state was saved, else begin."""
 
-    json: bool = False
+    json: Flag = False
     """Print one json document at the end."""
 
 

@@ -13,6 +13,7 @@ import torch
 
 from closeup._types import Boxes, Masks
 from closeup.data.coco import CocoInstances
+from closeup.data.coco_json import check_folder
 from closeup.data.coco_panoptic import CocoPanoptic
 from closeup.data.images import open_image
 from closeup.data.record import Reader
@@ -115,13 +116,18 @@ def _open(path: Path, content: Mapping[str, Any]) -> tuple[Reader, list[str]]:
     """Return a reader of the file and the name of each record's photo; the readers check the tables first."""
     rows = content.get("annotations")
     panoptic = isinstance(rows, list) and any(isinstance(row, dict) and "segments_info" in row for row in rows)
-    reader: Reader = CocoPanoptic(path, path.with_suffix(""), None) if panoptic else CocoInstances(path, None)
+    reader: Reader = _open_panoptic(path) if panoptic else CocoInstances(path, None)
     names = {
         image["id"]: Path(str(image.get("file_name") or image.get("coco_url"))).name for image in content["images"]
     }
     if panoptic and isinstance(rows, list):
         return reader, [names[row["image_id"]] for row in rows]
     return reader, list(names.values())
+
+
+def _open_panoptic(path: Path) -> Reader:
+    masks = check_folder(path.with_suffix(""), "panoptic PNGs", "the PNGs in a folder of the json's name beside it")
+    return CocoPanoptic(path, masks, None)
 
 
 def _places(names: list[str]) -> dict[str, int]:

@@ -9,7 +9,7 @@ from typing import Any, Literal, TypeAlias
 
 import PIL.Image
 
-from closeup.cli.files import check_folder, check_picture, is_picture, output_names, save_picture
+from closeup.cli.files import PICTURES, check_folder, check_picture, is_picture, output_names, save_picture
 from closeup.errors import InputError
 from closeup.predict import Provenance, Result, save_coco
 from closeup.predict.result import LabelledResult
@@ -18,6 +18,9 @@ Format: TypeAlias = Literal["png", "npz", "coco"]
 """A picture a photo, its arrays, or one COCO file of all photos."""
 
 COCO_FILE = "coco.json"
+
+OTHER_FILES = (".json", ".npz", ".npy", ".gif", ".bmp", ".tif", ".tiff", ".pdf", ".svg")
+"""Nobody who names such an output means a folder."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +42,7 @@ class Saver:
     """Writes results as they come; nothing is made before the first.
 
     Raises:
-        InputError: the output cannot be written to, would replace a photo, or is one picture for many photos.
+        InputError: the output cannot be written to, would replace a photo, or is one file for many.
     """
 
     def __init__(self, out: Path, formats: Sequence[Format], photos: Sequence[Path]) -> None:
@@ -51,9 +54,12 @@ class Saver:
         if is_picture(out):
             if len(photos) > 1:
                 raise InputError(f"--out {out}: this is one picture, for {len(photos)} photos. Give a folder.")
+            if self._formats != ("png",):
+                raise InputError(f"--out {out}: this is one picture, for --format {' '.join(formats)}. Give a folder.")
             check_picture(out)
-            self._formats = ("png",)
         else:
+            if out.suffix.lower() in OTHER_FILES and not out.is_dir():
+                raise InputError(f"--out {out}: give a folder, with --format, or one picture ({', '.join(PICTURES)}).")
             check_folder(out)
         if "png" in self._formats:
             self._spare(photos)

@@ -6,9 +6,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any
 
-from tyro.conf import Positional, arg
+from tyro.conf import arg
 
 from closeup.cli.choices import Upsample
+from closeup.cli.fields import Flag, Maybe, Photos
 from closeup.cli.files import each, find_photos, report
 from closeup.cli.model import ModelOptions
 from closeup.cli.output import show, show_json, table
@@ -31,7 +32,7 @@ class Options:
         closeup segment "photos/*.jpg" --words words.txt --window 224 --size 672 --background 0.3
     """
 
-    photos: Positional[tuple[str, ...]]
+    photos: Photos
     """Photos: files, folders, globs."""
 
     text: Annotated[WordOptions, arg(name="")]
@@ -42,19 +43,19 @@ class Options:
     format: tuple[Format, ...] = ("png",)
     """What to write: pictures with a legend, arrays, one COCO file of all photos."""
 
-    background: str | None = None
+    background: Maybe[str] = None
     """A probability from 0 to 1 below which a pixel is background, or a word that stands for it."""
 
-    window: int | None = None
+    window: Maybe[int] = None
     """Side of a sliding window in pixels of the resized photo; the whole photo at once unless given."""
 
-    stride: int | None = None
+    stride: Maybe[int] = None
     """Pixels from one window to the next; half a window unless given."""
 
     upsample: Upsample = "bilinear"
     """How scores go from the cells of the dense map to pixels."""
 
-    json: bool = False
+    json: Flag = False
     """Print one json document instead of tables."""
 
     clip: Annotated[ModelOptions, arg(name="")] = field(default_factory=ModelOptions)
@@ -99,7 +100,7 @@ def run(options: Options) -> int:
     else:
         for photo in told:
             rows = [(row["word"], f"{row['share']:.1%}", row["score"]) for row in photo["words"]]
-            show(table(["word", "share", "mean score"], rows, title=str(photo["photo"])))
+            show(str(photo["photo"]), table(["word", "share", "mean score"], rows), "")
         show(*(f"Written: {path}" for path in saver.written))
     return report(failures, len(done))
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, TypeAlias
 
 import PIL.Image
-from tyro.conf import Positional, subcommand
+from tyro.conf import Positional
 
+from closeup.cli.fields import Flag
 from closeup.cli.files import check_folder, check_picture, save_picture, track
 from closeup.cli.output import show, show_json, table
 from closeup.data.record import Record
@@ -44,13 +44,13 @@ class Show:
     seed: int = 0
     """Another seed is another world of the same kind."""
 
-    truth: bool = False
+    truth: Flag = False
     """Draw the true class of every pixel over the scenes."""
 
     out: Path = Path("world.png")
     """The picture to write."""
 
-    json: bool = False
+    json: Flag = False
     """Print one json document with the captions and regions of the scenes."""
 
 
@@ -83,11 +83,11 @@ class Export:
     seed: int = 0
     """Another seed is another world of the same kind."""
 
-    json: bool = False
-    """Print one json document with the files written."""
+    json: Flag = False
+    """Print one json document that says what was written and how it is read."""
 
 
-Options: TypeAlias = Annotated[Show, subcommand("show")] | Annotated[Export, subcommand("export")]
+Options = {"show": Show, "export": Export}
 
 SPECS = {
     "coco": tuple(f"{kind}:{{folder}}?split={{split}}" for kind in ("coco", "coco-panoptic", "coco-captions")),
@@ -118,7 +118,7 @@ def _show(options: Show) -> int:
     return 0
 
 
-def _draw(record: Record, truth: bool) -> PIL.Image.Image:
+def _draw(record: Record, truth: Flag) -> PIL.Image.Image:
     if not truth or record.label_map is None:
         return record.load()
     return draw_segmentation(record.image, record.label_map, World.names)
@@ -145,10 +145,9 @@ def _export(options: Export) -> int:
         form=options.form,
         progress=lambda numbers: track(list(numbers), "drawing"),
     )
-    files = sum(1 for path in folder.rglob("*") if path.is_file())
     reading = [spec.format(folder=folder, split=options.split) for spec in SPECS.get(options.form, ())]
     if options.json:
-        show_json({"folder": folder, "form": options.form, "files": files, "read_as": reading})
+        show_json({"folder": folder, "form": options.form, "scenes": options.count, "read_as": reading})
         return 0
-    show(f"Written: {files} files below {folder}", *(f"Read it with --data '{spec}'" for spec in reading))
+    show(f"Written: {options.count} scenes below {folder}", *(f"Read it with --data '{spec}'" for spec in reading))
     return 0

@@ -57,7 +57,7 @@ class CocoInstances:
         self._masks = masks and any(row.get("segmentation") for row in rows)
         for index, row in enumerate(rows):
             self._check(row, f"annotations[{index}]")
-        self._rows = self._json.by_image(filter(self._wanted, rows))
+        self._rows = {image: list(filter(self._wanted, each)) for image, each in self._json.by_image(rows).items()}
 
     def __len__(self) -> int:
         return len(self._json.images)
@@ -79,8 +79,7 @@ class CocoInstances:
     def _check(self, row: Entry, where: str) -> None:
         self._json.label(row["category_id"], where)
         box, outline = row.get("bbox"), row.get("segmentation")
-        if box is not None and not _is_box(box):
-            raise DataError(f"{self._json.path}: {where} has 'bbox' = {box!r:.60}, not x, y, width, height.")
+        self._json.check_box(row, where)
         if box is None and not outline:
             raise DataError(f"{self._json.path}: {where} has neither 'bbox' nor 'segmentation'.")
         if self._masks and not outline and self._wanted(row):
@@ -150,10 +149,6 @@ class CocoCaptions:
 
     def _sentences(self, image: Entry) -> tuple[str, ...]:
         return tuple(row["caption"].strip() for row in self._rows[image["id"]])
-
-
-def _is_box(box: object) -> bool:
-    return isinstance(box, list) and len(box) == 4 and all(isinstance(side, int | float) for side in box)
 
 
 def _attributes(rows: Sequence[Entry]) -> tuple[Mapping[str, str], ...]:

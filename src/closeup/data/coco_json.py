@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -61,6 +62,15 @@ class CocoJson:
                 raise DataError(f"{self.path}: {where} has no {field!r}; its keys are {', '.join(map(repr, row))}.")
             if not isinstance(row[field], kind):
                 raise DataError(f"{self.path}: {where} has {field!r} = {row[field]!r:.60}, which is not {_name(kind)}.")
+
+    def check_box(self, row: Entry, where: str) -> None:
+        """Hold that a row's ``bbox``, where there is one, is four finite numbers, else raise DataError."""
+        box = row.get("bbox")
+        if box is None:
+            return
+        numbers = isinstance(box, list) and all(isinstance(side, int | float) and math.isfinite(side) for side in box)
+        if not numbers or len(box) != 4:
+            raise DataError(f"{self.path}: {where} has 'bbox' = {box!r:.60}, not x, y, width, height.")
 
     @cached_property
     def images(self) -> list[Entry]:

@@ -61,6 +61,7 @@ class CocoPanoptic:
                 where = f"annotations[{index}], segments_info[{place}]"
                 self._json.check(segment, {"id": int, "category_id": int}, where)
                 self._json.label(segment["category_id"], where)
+                self._json.check_box(segment, where)
 
     def __len__(self) -> int:
         return len(self._rows)

@@ -26,8 +26,8 @@ class LabelMapFolder:
     have instances, all False unless given. The id of a record is that path without its suffix.
 
     Raises:
-        DataError: a folder is missing, an image has no label map, or (when its record is read) a label map is
-            coloured or holds an id that is neither a class nor ignored.
+        DataError: a folder is missing, an image has no label map, an id is below 0, or (when its record is read) a
+            label map is coloured or holds an id that is neither a class nor ignored.
     """
 
     names: tuple[str, ...]
@@ -49,6 +49,8 @@ class LabelMapFolder:
             raise DataError(f"things says {len(self.things)} kinds for {len(self.names)} names; give one for each.")
         if not self.names:
             raise DataError("A label map needs the names of its classes; the list is empty.")
+        if min(offset, *ignore, 0) < 0:
+            raise DataError(f"Stored ids count from 0, but offset={offset} and ignore={sorted(ignore)}.")
         self._table = _lookup(len(self.names), ignore, offset)
         self._offset = offset
         self._ignore = sorted(ignore)

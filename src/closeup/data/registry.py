@@ -20,7 +20,7 @@ from closeup.data.lvis import Lvis
 from closeup.data.record import Reader
 from closeup.data.spec import DEFAULT_SPLIT, Spec, split_spec
 from closeup.data.world.world import World
-from closeup.errors import InputError, suggest
+from closeup.errors import DataError, InputError, suggest
 
 
 @dataclass(frozen=True)
@@ -40,9 +40,11 @@ def open_reader(spec: str, split: str | None = None) -> Reader:
     option of the line; the argument wins, and val is the default.
 
     Raises:
-        InputError: the kind or an option is unknown.
+        InputError: the line is empty, or the kind or an option is unknown.
         DataError: files are missing (the message shows the expected layout) or do not hold what they should.
     """
+    if not spec.strip():
+        raise InputError(f"The data set has an empty name ({spec!r}). {suggest(spec, KINDS)}")
     kind, path, options = split_spec(spec)
     if not kind:
         kind, path = (path, "") if path in KINDS and not Path(path).exists() else ("folder", path)
@@ -96,11 +98,18 @@ def _open_lvis(spec: Spec) -> Reader:
 def _open_labelmaps(spec: Spec) -> Reader:
     images = spec.find("images", [f"images/{spec.split}", "images"])
     labels = spec.find("labels", [f"labels/{spec.split}", "labels", f"annotations/{spec.split}", "annotations"])
-    names = spec.find("names", ["names.txt"]).read_text(encoding="utf-8").splitlines()
-    names = [name.strip() for name in names if name.strip()]
+    names = _lines(spec.find("names", ["names.txt"]))
     offset = spec.number("offset", 0)
     ignore = spec.number("ignore", unlabelled_id(len(names) + offset))
     return LabelMapFolder(images, labels, names, offset=offset, ignore={ignore})
+
+
+def _lines(path: Path) -> list[str]:
+    try:
+        text = path.read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        raise DataError(f"{path}: names are UTF-8 text, one a line ({error}).") from error
+    return [line.strip() for line in text.splitlines() if line.strip()]
 
 
 def _open_world(spec: Spec) -> Reader:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from closeup.models.blend import blend as blend
 from closeup.models.checkpoint import read_state_dict as read_state_dict
 from closeup.models.checkpoint import save_local_dir as save_local_dir
 from closeup.models.clip import Clip as Clip

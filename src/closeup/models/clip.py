@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from closeup._types import DenseMap, Embeddings, ImageLike, Images
 from closeup.errors import InputError, ModelError
 from closeup.geometry import Placement
-from closeup.models.encode_regions import BoxTable, MaskStack, encode_regions
+from closeup.models.encode_regions import BoxTable, MaskStack, check_batch_size, encode_regions
 from closeup.models.families import build_tower
 from closeup.models.precision import PARITY, bf16_is_fast, check_precision, parity
 from closeup.models.preprocess import Preprocess, Size
@@ -40,8 +40,8 @@ class Clip:
 
     Images inside are normalised float tensors (``preprocess`` makes them); embeddings are float32.
     ``encode_image``, ``encode_dense``, ``encode_both``, ``features`` and ``encode_tokens`` are
-    differentiable; ``encode_text`` and ``encode_regions`` are for inference. Half precision is used
-    only while gradients are off, so that a training loop's own autocast is not overruled.
+    differentiable; ``encode_text`` and ``encode_regions`` are for inference. ``precision`` acts on images,
+    while gradients are off and no autocast is on: a training loop's own is not overruled.
 
     Attributes:
         model: open_clip's module, whose weights these are.
@@ -62,11 +62,12 @@ class Clip:
         precision: str = "auto",
     ) -> None:
         check_precision(precision)
-        self.model = model
+        self.model: Any = model  # its parts are reached by name, which nn.Module cannot type
         self.config = dict(config)
         self.name = name
         self.precision = precision
-        self.tower: ImageTower = build_tower(model.visual, int(config["model_cfg"]["embed_dim"]))  # type: ignore[arg-type]
+        visual: Any = model.visual
+        self.tower: ImageTower = build_tower(visual, int(config["model_cfg"]["embed_dim"]))
         self.image_preprocess = Preprocess.from_config(self.tower.image_size, config.get("preprocess_cfg", {}))
         self._make_tokenizer = tokenizer
         self._tokenizer: Tokenizer | None = None
@@ -101,8 +102,7 @@ class Clip:
     @property
     def logit_scale(self) -> float:
         """The learned factor on cosines, already out of the logarithm (100 for OpenAI's models)."""
-        scale: Tensor = self.model.logit_scale  # type: ignore[assignment]
-        return float(scale.detach().exp())
+        return float(self.model.logit_scale.detach().exp())
 
     @property
     def mean(self) -> tuple[float, float, float]:
@@ -117,7 +117,8 @@ class Clip:
     @property
     def device(self) -> torch.device:
         """Where the weights are."""
-        return next(self.model.parameters()).device
+        device: torch.device = next(self.model.parameters()).device
+        return device
 
     @property
     def tokenizer(self) -> Tokenizer:
@@ -130,9 +131,12 @@ class Clip:
 
     @property
     def fingerprint(self) -> str:
-        """SHA-256 of all weights and of the model's configuration; counted again only after a weight was written to."""
+        """SHA-256 of all weights and of the model's configuration.
+
+        Computed again after a weight was replaced or written to; writing through ``.data`` goes unseen.
+        """
         state = self.model.state_dict()
-        versions = tuple(tensor._version for tensor in state.values())
+        versions = tuple(number for tensor in state.values() for number in (tensor.data_ptr(), tensor._version))
         if self._fingerprint is None or self._fingerprint[0] != versions:
             self._fingerprint = versions, _digest(state, self.config.get("model_cfg"))
         return self._fingerprint[1]
@@ -146,7 +150,7 @@ class Clip:
     def encode_image(self, images: Images, *, normalize: bool = False) -> Embeddings:
         """Return the embedding of whole images: open_clip's own at the native size, and defined at any other."""
         with self._cast():
-            pooled = self.tower.pooled(self._padded(images))
+            pooled = self.tower.pooled(self._ready(images, native=True))
         return _finished(pooled, normalize)
 
     def encode_dense(self, images: Images, *, route: str | Route = "value", normalize: bool = True) -> DenseMap:
@@ -158,36 +162,47 @@ class Clip:
         Source: CLIPSelf (arXiv 2310.01403), ``encode_dense``; MaskCLIP (arXiv 2112.01071).
         """
         with self._cast():
-            maps = self.tower.dense(self._padded(images), get_route(route))
+            maps = self.tower.dense(self._ready(images), get_route(route))
         return _finished(maps, normalize)
 
     def encode_both(
         self, images: Images, *, route: str | Route = "attention", normalize: bool = True
     ) -> tuple[Embeddings, DenseMap]:
-        """Return the pooled embedding and the map from one pass, both through the same route."""
+        """Return the pooled embedding and the map from one pass, both through the same route.
+
+        With the route ``attention`` they are ``encode_image`` and ``encode_dense``; but at a native size that the
+        patch does not divide the map leaves out the pixels that ``encode_image`` does not see.
+        """
         with self._cast():
-            pooled, maps = self.tower.pooled_and_dense(self._padded(images), get_route(route))
+            pooled, maps = self.tower.pooled_and_dense(self._ready(images, native=True), get_route(route))
         return _finished(pooled, normalize), _finished(maps, normalize)
 
     def features(self, images: Images, blocks: Sequence[int]) -> list[Float[Tensor, "batch _ _ _"]]:
         """Return the maps after the given blocks (0-based, negative from the end), before any head."""
         with self._cast():
-            return [_finished(level, False) for level in self.tower.features(self._padded(images), blocks)]
+            return [_finished(level, False) for level in self.tower.features(self._ready(images), blocks)]
 
     def encode_tokens(self, tokens: TokenIds, *, normalize: bool = True) -> Embeddings:
-        """Return the embeddings of tokenised texts, in full precision; differentiable."""
-        encode: Callable[[Tensor], Tensor] = self.model.encode_text  # type: ignore[assignment]
-        return _finished(encode(tokens.to(self.device)), normalize)
+        """Return the embeddings of tokenised texts; differentiable, and under the caller's autocast if there is one."""
+        return _finished(self.model.encode_text(tokens.to(self.device)), normalize)
 
     @torch.no_grad()
     def encode_text(self, texts: Sequence[str], *, normalize: bool = True, batch: int = 256) -> Embeddings:
-        """Return one embedding per text, in full precision; InputError for a single string in place of a list."""
+        """Return one embedding per text; InputError for a single string in place of a list.
+
+        In full precision whatever autocast is on around it: text banks are kept on disk for everyone.
+        """
         if isinstance(texts, str):
             raise InputError(f"encode_text wants a list of texts, not the one text {texts!r}. Give [text].")
-        parts = [
-            self.encode_tokens(self.tokenizer(list(texts[start : start + batch])), normalize=normalize)
-            for start in range(0, len(texts), batch)
-        ]
+        for position, text in enumerate(texts):
+            if not isinstance(text, str):
+                raise InputError(f"Text {position} is {text!r} ({type(text).__name__}). Give strings.")
+        check_batch_size(batch)
+        with torch.autocast(self.device.type, enabled=False):
+            parts = [
+                self.encode_tokens(self.tokenizer(list(texts[start : start + batch])), normalize=normalize)
+                for start in range(0, len(texts), batch)
+            ]
         return torch.cat(parts) if parts else torch.zeros(0, self.dim, device=self.device)
 
     def preprocess(
@@ -232,10 +247,12 @@ class Clip:
             batch=batch,
         )
 
-    def _padded(self, images: Images) -> Float[Tensor, "batch 3 rows cols"]:
+    def _ready(self, images: Images, *, native: bool = False) -> Float[Tensor, "batch 3 rows cols"]:
+        """Pad images to whole patches; with ``native``, as open_clip does, not those of the native size."""
+        _check_images(images)
         height, width = images.shape[-2:]
         images = images.to(self.device)
-        if height % self.patch == 0 and width % self.patch == 0:
+        if native and (height, width) == self.image_size:
             return images
         return F.pad(images, (0, -width % self.patch, 0, -height % self.patch))
 
@@ -255,6 +272,16 @@ class Clip:
         if self._parity is None:
             self._parity = parity(self.tower, self.device)
         return self._parity >= PARITY
+
+
+def _check_images(images: object) -> None:
+    if not isinstance(images, Tensor):
+        raise InputError(f"Images are a tensor that preprocess made, not {type(images).__name__}. Use preprocess.")
+    if not images.is_floating_point() or images.ndim != 4 or images.shape[1] != 3 or 0 in images.shape[2:]:
+        raise InputError(
+            f"Images are a float tensor (batch, 3, height, width), not {images.dtype} of {tuple(images.shape)}. "
+            "Use preprocess, and torch.stack or image[None]."
+        )
 
 
 def _finished(embeddings: Tensor, normalize: bool) -> Tensor:

@@ -6,6 +6,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
+from numbers import Integral
 from pathlib import Path
 from typing import Protocol, TypeAlias, TypeVar, runtime_checkable
 
@@ -109,7 +110,7 @@ def encode_regions(
             every region's cut-out; ``masked-crop`` too, with the surroundings filled.
         route: As in ``encode_dense``; crops do not use it.
         size: Longest side of the images for ``dense``, input size of the crops otherwise; pixels (None: native).
-        crop: How regions are cut out.
+        crop: How regions are cut out; its ``masked`` is set by ``how``.
         batch: Images (of equal canvas) encoded at a time; eight times as many crops.
 
     For ``dense`` an image keeps its shape, each side rounded to whole patches, so that there is no pad that
@@ -125,10 +126,17 @@ def encode_regions(
     """
     if how not in ENCODERS:
         raise InputError(f"Unknown region encoder {how!r}. {suggest(how, ENCODERS)}")
+    check_batch_size(batch)
     regions = _opened(images, boxes, masks, grid, how)
     if how == "dense":
         return _encode_dense(clip, regions, route, size, batch)
     return _encode_crops(clip, regions, replace(crop or CropPolicy(), masked=how == "masked-crop"), size, 8 * batch)
+
+
+def check_batch_size(batch: int) -> None:
+    """Raise InputError unless at least one item is encoded at a time."""
+    if batch < 1:
+        raise InputError(f"batch is {batch}: encode at least 1 at a time.")
 
 
 def _encode_dense(
@@ -189,6 +197,12 @@ def _opened(
     how: str,
 ) -> Iterator[Regions]:
     """Check what can be checked at once; open and check the images one by one, as they are asked for."""
+    if isinstance(images, Tensor):
+        raise InputError(
+            "images is a tensor: give paths, PIL pictures or uint8 arrays. For tensors that preprocess made, "
+            "Clip.encode_dense and closeup.regions.pool_boxes or pool_masks do the same."
+        )
+    _check_grid(grid)
     single = isinstance(images, (str, Path, PIL.Image.Image, np.ndarray))
     listed: Sequence[ImageLike] = [images] if single else images  # type: ignore[list-item, assignment]
     given = [name for name, value in (("boxes", boxes), ("masks", masks), ("grid", grid)) if value is not None]
@@ -204,13 +218,21 @@ def _opened(
     return _checked(listed, per_image, grid)
 
 
+def _check_grid(grid: object) -> None:
+    pair = isinstance(grid, Sequence) and len(grid) == 2 and all(isinstance(count, Integral) for count in grid)
+    if grid is not None and not pair:
+        raise InputError(f"grid is {grid!r}: give (rows, cols), two whole numbers.")
+
+
 def _per_image(value: object, single: bool, count: int, name: str) -> Sequence[object]:
     if single:
         return [value]
-    if not isinstance(value, Sequence) or len(value) != count:
-        found = len(value) if isinstance(value, Sequence) else type(value).__name__
-        raise InputError(f"{name} has {found} entries for {count} images: give one entry an image, empty ones too.")
-    return value
+    rows = list(value) if isinstance(value, (Tensor, np.ndarray)) and value.ndim else value
+    if not isinstance(rows, Sequence):
+        raise InputError(f"{name} is of type {type(value).__name__}: give a list, one entry an image, empty ones too.")
+    if len(rows) != count:
+        raise InputError(f"{name} has {len(rows)} entries for {count} images: give one entry an image, empty ones too.")
+    return rows
 
 
 def _checked(
@@ -221,10 +243,10 @@ def _checked(
         picture = open_image(image)
         boxes = masks = None
         if "boxes" in per_image:
-            boxes = as_boxes(per_image["boxes"][index])
+            boxes = as_boxes(per_image["boxes"][index], what)
             check_boxes(boxes, picture.height, picture.width, what)
         if "masks" in per_image:
-            masks = as_masks(per_image["masks"][index])
+            masks = as_masks(per_image["masks"][index], what)
             check_masks(masks, picture.height, picture.width, what)
         if grid is not None:
             boxes = grid_boxes(*grid, picture.height, picture.width)

@@ -84,7 +84,8 @@ class EvaTransformerBlock(Block):
         return F.linear(normalised, attention.qkv.weight[rows], None if bias is None else bias[rows])
 
     def _split(self, joined: Tokens) -> Heads:
-        return joined.view(*joined.shape[:2], self.attention.num_heads, -1).transpose(1, 2)
+        heads: Heads = joined.unflatten(-1, (self.attention.num_heads, -1)).transpose(1, 2)
+        return heads
 
     def _rotated(self, heads: Heads) -> Heads:
         if self.rotation is None:

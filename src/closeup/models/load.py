@@ -61,25 +61,32 @@ def load(
 
     Args:
         name: As above.
-        device: ``auto`` is CUDA where there is one, else the CPU.
+        device: ``auto`` is CUDA where there is one, else the CPU; InputError for one that cannot be used.
         precision: ``auto``, ``fp32`` or ``bf16``, for inference (``models.precision``).
         architecture: open_clip's name of a checkpoint file's model, where no json card beside the file tells it.
 
     Raises:
         ModelError: For an unknown model (with near misses), weights of another architecture (with the keys), or
-            files that cannot be fetched.
+            files that cannot be fetched. Without a network the hub's client tries again for half a minute before
+            it gives up; with ``HF_HUB_OFFLINE=1`` in the environment it does at once.
     """
     check_precision(precision)
+    target = _device(device)
     source = find(str(name), architecture)
     with _quiet():
         model, preprocess = _create(source)
     config = {"model_cfg": source.config["model_cfg"], "preprocess_cfg": preprocess}
     clip = Clip(model, config, name=str(name), tokenizer=_tokenizer(source.name), precision=precision)
-    return clip.to(_device(device))
+    return clip.to(target)
 
 
 def find(name: str, architecture: str | None = None) -> Source:
     """Tell where a model comes from, weights not touched; ModelError for a name that nothing matches."""
+    if architecture is not None and (not name.endswith(SUFFIXES) or Path(name).is_dir()):
+        raise ModelError(
+            f"The model {name!r} tells its own architecture; {architecture!r} was given too. "
+            "Leave it out: it is for checkpoint files."
+        )
     if name == "tiny":
         return _folder(_packaged("tiny"))
     for scheme, finder in SCHEMES.items():
@@ -218,11 +225,14 @@ def _device(device: str | torch.device) -> torch.device:
     try:
         chosen = torch.device(device)
     except RuntimeError as error:
-        raise InputError(f"Unknown device {device!r}. Give 'auto', 'cpu', 'cuda' or 'cuda:0'.") from error
-    if chosen.type == "cuda" and (chosen.index or 0) >= torch.cuda.device_count():
+        raise InputError(f"Unknown device {str(device)!r}. Give 'auto', 'cpu', 'cuda' or 'cuda:0'.") from error
+    try:
+        torch.zeros(1, device=chosen).item()
+    except (AssertionError, NotImplementedError, RuntimeError) as error:  # torch has no one class for it
+        reason = str(error).split("\n")[0].split(". ")[0].rstrip(".")
         raise InputError(
-            f"The device {str(chosen)!r} is not there: torch sees {torch.cuda.device_count()} CUDA devices."
-        )
+            f"The device {str(chosen)!r} cannot be used here: {reason}. Give 'auto', or 'cpu', which is always there."
+        ) from error
     return chosen
 
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from numbers import Integral
 from typing import Any, TypeAlias
 
 import PIL.Image
@@ -15,7 +16,7 @@ from torchvision.transforms import functional as TF
 
 from closeup._types import ImageLike
 from closeup.data.images import open_image
-from closeup.errors import InputError, suggest
+from closeup.errors import InputError, ModelError, suggest
 from closeup.geometry import Placement
 
 Size: TypeAlias = tuple[int, int]
@@ -48,8 +49,12 @@ class Preprocess:
 
     @classmethod
     def from_config(cls, size: Size, config: Mapping[str, Any]) -> Preprocess:
-        """Read open_clip's ``preprocess_cfg``; what it leaves out is OpenAI's."""
+        """Read open_clip's ``preprocess_cfg``, OpenAI's where it is silent; ModelError for an unknown resize mode."""
         known: dict[str, Any] = {name: config[name] for name in ("interpolation", "resize_mode") if config.get(name)}
+        if (mode := known.get("resize_mode", "shortest")) not in OPEN_CLIP_POLICIES:
+            raise ModelError(
+                f"The model's preprocess_cfg has the resize_mode {mode!r}. {suggest(mode, OPEN_CLIP_POLICIES)}"
+            )
         channels: dict[str, Any] = {name: tuple(config[name]) for name in ("mean", "std") if config.get(name)}
         return cls(size=size, **known, **channels)
 
@@ -120,8 +125,10 @@ def _place(original: Size, resized: Size, canvas: Size, policy: str) -> Placemen
     return Placement(original, canvas, float(left), float(top), float(resized[1]), float(resized[0]))
 
 
-def _sides(size: int | Size) -> Size:
-    height, width = (size, size) if isinstance(size, int) else size
-    if height < 1 or width < 1:
+def _sides(size: object) -> Size:
+    sides = (size, size) if isinstance(size, Integral) else size
+    if not (isinstance(sides, Sequence) and len(sides) == 2 and all(isinstance(side, Integral) for side in sides)):
+        raise InputError(f"The image size {size!r} is not a side or (height, width) in whole pixels.")
+    if min(sides) < 1:
         raise InputError(f"The image size {size} is below one pixel. Give a side, or (height, width), in pixels.")
-    return height, width
+    return int(sides[0]), int(sides[1])

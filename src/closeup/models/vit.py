@@ -32,7 +32,7 @@ class VitBlock(Block):
         """Return q, k, v of ``ln_1(x)``, each head's q and k normalised where the model does so."""
         attention = self.attention
         joined = F.linear(self.block.ln_1(x), attention.in_proj_weight, attention.in_proj_bias)
-        heads = joined.view(*joined.shape[:2], 3, attention.num_heads, -1)
+        heads = joined.unflatten(-1, (3, attention.num_heads, -1))
         queries, keys, values = heads.permute(2, 0, 3, 1, 4)
         if isinstance(self.block, CustomResidualAttentionBlock):
             queries, keys = attention.ln_q(queries), attention.ln_k(keys)

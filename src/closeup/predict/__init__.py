@@ -7,6 +7,8 @@ from closeup.predict.coco import save_coco as save_coco
 from closeup.predict.evaluate_regions import evaluate_regions as evaluate_regions
 from closeup.predict.evaluate_segmentation import SegmentationReport as SegmentationReport
 from closeup.predict.evaluate_segmentation import evaluate_segmentation as evaluate_segmentation
+from closeup.predict.forgetting import evaluate_forgetting as evaluate_forgetting
+from closeup.predict.forgetting_report import ForgettingReport as ForgettingReport
 from closeup.predict.heatmap import heatmap as heatmap
 from closeup.predict.image_sources import Skipped as Skipped
 from closeup.predict.provenance import Provenance as Provenance

@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 from torch import Tensor, nn
 
 Batch = Mapping[str, Tensor]
-"""Named tensors whose first axis is the picture."""
+"""Named tensors whose first axis is the picture, or the region with a tensor beside it that says of which picture."""
 
 
 class Recipe(ABC):

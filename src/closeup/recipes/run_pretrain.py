@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.metadata
-import platform
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
@@ -14,14 +12,13 @@ from accelerate import PartialState
 
 from closeup.data.registry import open_reader
 from closeup.data.world.stream import WorldStream
-from closeup.errors import InputError
 from closeup.models.checkpoint import save_local_dir
 from closeup.models.clip import Clip
 from closeup.models.load import load
 from closeup.recipes.captioned import Captioned, ReaderStream
 from closeup.recipes.config import TrainConfig
 from closeup.recipes.pretrain import Pretrain
-from closeup.recipes.state import has_state
+from closeup.recipes.runs import check_output, run_folder, surroundings
 from closeup.recipes.train import train
 
 WORLD = "world"
@@ -66,27 +63,15 @@ def pretrain(
         DataError: nothing to resume from, or records without captions.
     """
     out = Path(out)
+    check_output(out)
     config = config or tiny_config()
     torch.manual_seed(config.seed)
     clip = load(f"random:{architecture}@{config.seed}", precision="fp32")
     recipe = Pretrain(clip, _source(data, clip, config))
-    run = run_folder(out)
-    if run.is_file() or out.is_file():
-        raise InputError(f"The output {str(out)!r} is a file. Choose a folder.")
-    finished = train(recipe, config, run, resume=resume)
+    finished = train(recipe, config, run_folder(out), resume=resume)
     if finished.step == config.steps and PartialState().is_main_process:
         save_local_dir(clip, out, _card(architecture, data, config, finished.figures), dtype="fp16")
     return out, finished.figures
-
-
-def run_folder(out: Path) -> Path:
-    """Return where the log and the state of a training to ``out`` are kept."""
-    return out.with_name(out.name + "-run")
-
-
-def is_started(out: Path) -> bool:
-    """Tell whether there is a state to resume from."""
-    return has_state(run_folder(out))
 
 
 def _source(data: str, clip: Clip, config: TrainConfig) -> Captioned:
@@ -97,15 +82,11 @@ def _source(data: str, clip: Clip, config: TrainConfig) -> Captioned:
 
 
 def _card(architecture: str, data: str, config: TrainConfig, figures: Mapping[str, float]) -> dict[str, Any]:
-    packages = ("closeup", "torch", "open_clip_torch")
     return {
         "recipe": Pretrain.name,
         "architecture": architecture,
         "data": data,
         "config": asdict(config),
         "figures": dict(figures),
-        "trained_on": f"{platform.machine()} with {torch.get_num_threads()} threads"
-        if not torch.cuda.is_available()
-        else torch.cuda.get_device_name(),
-        "versions": {name: importlib.metadata.version(name) for name in packages},
+        **surroundings(),
     }

@@ -10,44 +10,56 @@ from closeup._types import Boxes, Masks
 from closeup.errors import InputError
 
 
-def as_boxes(value: object) -> Boxes:
+def as_boxes(value: object, what: str = "the image") -> Boxes:
     """Turn a tensor, an array or a list of four-number rows into float boxes; an empty list into no boxes.
+
+    Args:
+        value: What a user gave.
+        what: The image's name in messages.
 
     Raises:
         InputError: If it is not a table of numbers with four columns.
     """
-    boxes = _as_tensor(value, "boxes", "rows of x0, y0, x1, y1 in pixels")
+    boxes = _as_tensor(value, f"boxes of {what}", "rows of x0, y0, x1, y1 in pixels")
     if boxes.is_complex() or boxes.dtype == torch.bool:
-        raise InputError(f"boxes have type {boxes.dtype}: give numbers x0, y0, x1, y1 in pixels.")
+        raise InputError(f"boxes of {what} have type {boxes.dtype}: give numbers x0, y0, x1, y1 in pixels.")
     if boxes.ndim in (1, 2) and boxes.numel() == 0:
         return boxes.new_zeros((0, 4), dtype=torch.float32)
     if boxes.ndim != 2 or boxes.shape[1] != 4:
         hint = " A single box is a list of one box: [[x0, y0, x1, y1]]." if boxes.shape == (4,) else ""
-        raise InputError(f"boxes have shape {tuple(boxes.shape)}: give (N, 4), rows of x0, y0, x1, y1 in pixels.{hint}")
+        raise InputError(
+            f"boxes of {what} have shape {tuple(boxes.shape)}: give (N, 4), rows of x0, y0, x1, y1 in pixels.{hint}"
+        )
     return boxes if boxes.dtype == torch.float64 else boxes.float()
 
 
-def as_masks(value: object) -> Masks:
+def as_masks(value: object, what: str = "the image") -> Masks:
     """Turn a tensor, an array or a list of planes into bool masks; whole numbers must be 0 and 1, or 0 and 255.
+
+    Args:
+        value: What a user gave.
+        what: The image's name in messages.
 
     Raises:
         InputError: If it is not a stack of equal planes of true and false.
     """
     if isinstance(value, (list, tuple)):
-        value = _stack(value)
-    masks = _as_tensor(value, "masks", "bool planes (N, height, width)")
+        value = _stack(value, what)
+    masks = _as_tensor(value, f"masks of {what}", "bool planes (N, height, width)")
     if masks.ndim != 3:
         hint = " A single mask is a stack of one: mask[None]." if masks.ndim == 2 else ""
-        raise InputError(f"masks have shape {tuple(masks.shape)}: give (N, height, width).{hint}")
+        raise InputError(f"masks of {what} have shape {tuple(masks.shape)}: give (N, height, width).{hint}")
     if masks.dtype == torch.bool:
         return masks
     if masks.is_floating_point() or masks.is_complex():
-        raise InputError(f"masks have type {masks.dtype}: give bool, scores > 0.5 for example.")
+        raise InputError(f"masks of {what} have type {masks.dtype}: give bool, scores > 0.5 for example.")
     top = 255 if masks.numel() and int(masks.max()) == 255 else 1
     odd = ((masks != 0) & (masks != top)).flatten(1).any(dim=1).nonzero().flatten().tolist()
     if odd:
         seen = torch.unique(masks[odd[0]])[:6].tolist()
-        raise InputError(f"mask {odd[0]} holds the values {seen}: give bool planes, one a region; not a map of labels.")
+        raise InputError(
+            f"mask {odd[0]} of {what} holds the values {seen}: give bool planes, one a region; not a map of labels."
+        )
     return masks != 0
 
 
@@ -123,13 +135,13 @@ def _shape_hint(boxes: Tensor, height: int, width: int) -> str:
     return "x1 and y1 must be larger than x0 and y0."
 
 
-def _stack(planes: list[object] | tuple[object, ...]) -> object:
+def _stack(planes: list[object] | tuple[object, ...], what: str) -> object:
     """Stack a list of planes, and name the first whose size differs."""
-    arrays = [_as_tensor(plane, f"mask {index}", "a bool plane") for index, plane in enumerate(planes)]
+    arrays = [_as_tensor(plane, f"mask {index} of {what}", "a bool plane") for index, plane in enumerate(planes)]
     for index, array in enumerate(arrays):
         if array.shape != arrays[0].shape:
             raise InputError(
-                f"mask {index} is {tuple(array.shape)} and mask 0 is {tuple(arrays[0].shape)}: "
+                f"mask {index} of {what} is {tuple(array.shape)} and mask 0 is {tuple(arrays[0].shape)}: "
                 "all masks of an image have its size."
             )
     return torch.stack(arrays) if arrays else torch.zeros(0, 0, 0, dtype=torch.bool)
@@ -146,4 +158,5 @@ def _as_tensor(value: object, what: str, wanted: str) -> Tensor:
         wide = array.dtype.kind == "u" and array.itemsize > 1
         return torch.from_numpy(array.astype(np.int64 if wide else array.dtype.newbyteorder("="), order="C"))
     except (TypeError, ValueError) as error:
-        raise InputError(f"{what} cannot be read ({error}): give {wanted}.") from error
+        reason = "rows of different lengths" if "inhomogeneous" in str(error) else error
+        raise InputError(f"{what} cannot be read ({reason}): give {wanted}.") from error

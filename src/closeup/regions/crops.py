@@ -44,7 +44,7 @@ class CropPolicy:
 
     def __post_init__(self) -> None:
         if not (math.isfinite(self.enlarge) and self.enlarge > 0):
-            raise ConfigError(f"enlarge is {self.enlarge}: give a positive factor; 1.0 is the box itself.")
+            raise ConfigError(f"enlarge is {self.enlarge!r}: give a positive factor; 1.0 is the box itself.")
         if self.fill not in get_args(Fill):
             raise ConfigError(f"fill is {self.fill!r}: use one of {get_args(Fill)}.")
         if self.shape not in get_args(Shape):

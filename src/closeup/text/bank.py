@@ -65,6 +65,7 @@ class TextBank:
         return replace(self, embeddings=moved, owner=self.owner.to(device))
 
 
+@torch.inference_mode(False)  # a bank made inside inference mode could not enter a loss later
 def build_bank(
     clip: TextEncoder,
     vocabulary: Vocabulary,

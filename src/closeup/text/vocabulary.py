@@ -39,6 +39,8 @@ class Vocabulary:
         """
         if isinstance(names, str):
             raise InputError(f'names is the single string {names!r}; write ["{names}"] or Vocabulary.parse(...).')
+        if not isinstance(names, Iterable):
+            raise InputError(f"names is {names!r} ({type(names).__name__}); give a list of strings.")
         kept = _check_names(names)
         object.__setattr__(self, "names", kept)
         object.__setattr__(self, "synonyms", _check_synonyms(kept, synonyms or {}))

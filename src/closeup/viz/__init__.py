@@ -1,5 +1,6 @@
 """Pictures of regions, label maps, heat maps and clusters."""
 
+from closeup.viz.curve import draw_curves as draw_curves
 from closeup.viz.heatmap import draw_heatmap as draw_heatmap
 from closeup.viz.kmeans import kmeans_sheet as kmeans_sheet
 from closeup.viz.kmeans import match_labels as match_labels

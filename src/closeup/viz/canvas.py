@@ -10,7 +10,6 @@ import PIL.Image
 import torch
 from jaxtyping import Bool, Int, Shaped
 from torch import Tensor
-from torch.nn.functional import max_pool2d
 
 from closeup._types import IGNORE, ImageLike
 from closeup.data.images import open_image
@@ -78,9 +77,11 @@ def borders(labels: Int[Tensor, "height width"]) -> Bool[Tensor, "height width"]
 
 
 def _spread(mask: Tensor, *, square: bool) -> Tensor:
-    plane = mask[None, None].float()
-    if square:
-        return max_pool2d(plane, 3, stride=1, padding=1)[0, 0] > 0
-    across = max_pool2d(plane, (1, 3), stride=1, padding=(0, 1))
-    down = max_pool2d(plane, (3, 1), stride=1, padding=(1, 0))
-    return torch.maximum(across, down)[0, 0] > 0
+    across = mask.clone()
+    across[:, 1:] |= mask[:, :-1]
+    across[:, :-1] |= mask[:, 1:]
+    start = across if square else mask
+    both = across.clone()
+    both[1:] |= start[:-1]
+    both[:-1] |= start[1:]
+    return both

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import PIL.Image
@@ -14,7 +15,7 @@ from closeup.viz.palette import Colour
 from closeup.viz.text import Chip, Rectangle, font_size, line, place
 
 COARSE = 256
-"""Depths are measured on a map of about this many pixels a side: near enough for a label, and fast."""
+"""Depths are measured on a map of at most this many pixels a side: near enough for a label, and fast."""
 
 
 def label_regions(picture: PIL.Image.Image, regions: Sequence[tuple[str, Sequence[float], Colour]]) -> None:
@@ -54,7 +55,7 @@ def label_classes(
 
 def inner_depth(label_map: Int[Tensor, "height width"]) -> Int[Tensor, "height width"]:
     """Return how many pixels lie between each pixel and the end of its class or of the picture, roughly."""
-    factor = max(1, max(label_map.shape) // COARSE)
+    factor = math.ceil(max(label_map.shape) / COARSE)
     small = label_map[::factor, ::factor]
     inside = ~borders(small)
     inside[0], inside[-1], inside[:, 0], inside[:, -1] = False, False, False, False

@@ -45,6 +45,8 @@ class World:
             raise InputError(f"`count` must be at least 1 scene, but got {count}.")
         if min(size) < 32:
             raise InputError(f"`size` must be at least 32 by 32 pixels, but got {size[0]} by {size[1]}.")
+        if seed < 0:
+            raise InputError(f"`seed` must be 0 or more, but got {seed}.")
         self.split = split
         self.size = size
         self.seed = seed

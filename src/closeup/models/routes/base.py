@@ -48,7 +48,8 @@ class Block(ABC):
         self, queries: Heads, keys: Heads, values: Heads, bias: Float[Tensor, "tokens tokens"] | None = None
     ) -> Tokens:
         """Return ``softmax(q k / sqrt(channels) + bias) v``, heads joined, before the output projection."""
-        attended = F.scaled_dot_product_attention(queries, keys, values, attn_mask=bias)
+        mask = None if bias is None else bias.to(queries)
+        attended = F.scaled_dot_product_attention(queries, keys, values, attn_mask=mask)
         return attended.transpose(1, 2).flatten(2)
 
 

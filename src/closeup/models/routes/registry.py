@@ -18,9 +18,11 @@ ROUTES: dict[str, Route] = {
 
 
 def get_route(route: str | Route) -> Route:
-    """Return the route of that name, or the object itself; raise InputError for an unknown name."""
-    if not isinstance(route, str):
-        return route
-    if route not in ROUTES:
-        raise InputError(f"Unknown route {route!r}. {suggest(route, ROUTES)}")
-    return ROUTES[route]
+    """Return the route of that name, or the object itself; InputError for an unknown name, or for no route at all."""
+    if isinstance(route, str):
+        if route not in ROUTES:
+            raise InputError(f"Unknown route {route!r}. {suggest(route, ROUTES)}")
+        return ROUTES[route]
+    if not isinstance(route, Route):
+        raise InputError(f"The route {route!r} is neither a name nor a Route. {suggest('', ROUTES)}")
+    return route

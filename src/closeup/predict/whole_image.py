@@ -1,0 +1,101 @@
+"""What CLIP was made for: zero-shot classification and image-text retrieval of whole images, over any reader."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+
+from closeup._types import IGNORE, Embeddings, Images, Labels
+from closeup.data.record import Reader, Record
+from closeup.errors import DataError
+from closeup.evaluate import Recognition, RegionRecognition, Retrieval, retrieval_recall
+from closeup.match import score
+from closeup.models.clip import Clip
+from closeup.predict.prefetch import prefetched
+from closeup.predict.words import Words, as_bank
+from closeup.text import Templates
+
+Progress = Callable[[int, int], object]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class WholeImages:
+    """Every image of a reader as one embedding, with its label (IGNORE for none) and its captions, in order."""
+
+    embeddings: Embeddings
+    labels: Labels
+    captions: tuple[tuple[str, ...], ...]
+
+
+@torch.no_grad()
+def encode_whole(
+    clip: Clip,
+    reader: Reader,
+    *,
+    limit: int | None = None,
+    batch: int = 64,
+    workers: int = 2,
+    on_progress: Progress | None = None,
+) -> WholeImages:
+    """Encode the first ``limit`` images whole, at the model's own size and by its own preprocessing.
+
+    A record's label is the image's own where it has exactly one, and neither boxes nor masks.
+    """
+    count = len(reader) if limit is None else min(limit, len(reader))
+    records: list[tuple[int, tuple[str, ...]]] = []
+    waiting: list[Images] = []
+    parts: list[Embeddings] = []
+
+    def make(index: int) -> tuple[Images, int, tuple[str, ...]]:
+        record = reader[index]
+        return clip.preprocess(record.load())[0][None], label_of(record), record.captions
+
+    for done, (image, label, captions) in enumerate(prefetched(make, count, workers), start=1):
+        waiting.append(image)
+        records.append((label, captions))
+        if len(waiting) == batch or done == count:
+            parts.append(clip.encode_image(torch.cat(waiting), normalize=True).cpu())
+            waiting.clear()
+        if on_progress is not None:
+            on_progress(done, count)
+    labels = torch.tensor([label for label, _ in records], dtype=torch.int64)
+    embeddings = torch.cat(parts) if parts else torch.zeros(0, clip.dim)
+    return WholeImages(embeddings, labels, tuple(captions for _, captions in records))
+
+
+def label_of(record: Record) -> int:
+    """Return the label of an image as a whole, or IGNORE where the record has none or speaks of regions."""
+    if record.labels is None or len(record.labels) != 1 or record.boxes is not None or record.masks is not None:
+        return IGNORE
+    return int(record.labels[0])
+
+
+def classification(
+    clip: Clip, images: WholeImages, words: Words, templates: str | Templates | None = None
+) -> Recognition:
+    """Return zero-shot accuracy over the images that have a label: ``micro`` over images, ``macro`` over classes.
+
+    ``words`` holds one word per label. Raises DataError where no image has a label.
+    """
+    if not bool((images.labels != IGNORE).any()):
+        raise DataError("no image has a label of its own, so there is nothing to classify.")
+    bank = as_bank(clip, words, templates)
+    metric = RegionRecognition(bank.names)
+    metric.update(score(images.embeddings, bank), images.labels)
+    return metric.compute()
+
+
+@torch.no_grad()
+def retrieval(clip: Clip, images: WholeImages) -> Retrieval:
+    """Return recall at 1, 5 and 10, texts to images and back, over the images that have captions.
+
+    All their captions are candidates. Raises DataError where no image has one.
+    """
+    captioned = [row for row, captions in enumerate(images.captions) if captions]
+    if not captioned:
+        raise DataError("no image has a caption, so there is nothing to retrieve.")
+    texts = [caption for row in captioned for caption in images.captions[row]]
+    owner = [place for place, row in enumerate(captioned) for _ in images.captions[row]]
+    return retrieval_recall(images.embeddings[captioned], clip.encode_text(texts).cpu(), torch.tensor(owner))

@@ -1,0 +1,231 @@
+"""Recipe ``clipself``: a CLIP teaches its own dense map what it knows about cut-out regions.
+
+    f_r = pool over region r of the dense map of the whole picture          (student)
+    t_r = embedding of the picture of region r, cut out                     (teacher, frozen)
+    L   = 1 - mean over all regions r of a batch of  cos(f_r, t_r)
+
+The map is L2-normalised before it is pooled, by RoIAlign for boxes and by a weighted mean for masks. The teacher is
+the model as it was before training. No label and no text takes part.
+
+``keep_global`` adds ``w (1 - mean over pictures of cos(g, h))``, with ``g`` the student's embedding of the whole
+picture at the native size and ``h`` the teacher's: the author of CLIPSelf names such a term as the remedy for what the
+method loses on whole pictures, and does not use it.
+
+Source: Wu et al., CLIPSelf, ICLR 2024 (arXiv 2310.01403); ``wusize/CLIPSelf`` ``training/clipself.py``.
+There the mean is over the regions of one device; here it is over those of all devices, as if there were one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from copy import deepcopy
+from dataclasses import asdict
+from pathlib import Path
+from typing import ClassVar
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from closeup._types import Embeddings, Images
+from closeup.data.record import Reader
+from closeup.models.clip import Clip
+from closeup.recipes.blocks import reached, trainable_blocks
+from closeup.recipes.clipself_config import CELLS, ClipSelfConfig
+from closeup.recipes.distill_regions import region_source
+from closeup.recipes.distill_samples import DistillSamples, Sample
+from closeup.recipes.gather import gather
+from closeup.recipes.precompute import precompute
+from closeup.recipes.recipe import Recipe
+from closeup.recipes.teacher_cache import TeacherStore
+from closeup.regions import pool_boxes, pool_masks
+
+
+class ClipSelf(Recipe):
+    """Self-distillation of regions into the dense map of any tower.
+
+    The model must be as it came: the teacher is copied from it here, before a resumed training puts the student's
+    weights in. ``cache`` is a folder in which teacher embeddings are kept from visit to visit and from run to run;
+    what is not there yet is computed as it is needed, or ahead by ``precompute``. ``probe`` measures the student for
+    the log. The teacher computes in the precision of ``clip``, whatever the loop's.
+
+    Raises:
+        ConfigError: more blocks than there are.
+        InputError: a route that the tower does not know.
+        DataError: no pictures, or pictures without the regions that are asked for.
+    """
+
+    name: ClassVar[str] = "clipself"
+
+    def __init__(
+        self,
+        clip: Clip,
+        reader: Reader,
+        config: ClipSelfConfig | None = None,
+        *,
+        seed: int = 0,
+        cache: str | Path | None = None,
+        probe: Callable[[], Mapping[str, float]] | None = None,
+    ) -> None:
+        self.clip = clip
+        self.config = config = config or ClipSelfConfig()
+        self.size = config.size or CELLS * clip.patch
+        self._probe = probe
+        source = None if config.image_only else region_source(config)
+        store = None
+        if cache is not None:
+            crop = None if source is None else asdict(source.crop)
+            store = TeacherStore(cache, _identity(clip, crop), clip.dim)
+        self.samples = DistillSamples(
+            clip,
+            reader,
+            source,
+            size=self.size,
+            seed=seed,
+            whole=config.image_only or config.keep_global > 0,
+            native=config.keep_global > 0,
+            store=store,
+        )
+        self.teacher = Teacher(clip)
+        self.module: Distillation = Distillation(clip, self.teacher, config, store)
+        self._trainable = self.module.moving(trainable_blocks(clip, config.blocks))
+
+    def trainable(self) -> dict[str, nn.Parameter]:
+        """Return the parameters of the last blocks, but for those that the route leaves out."""
+        return self._trainable
+
+    def sample(self, position: int) -> Sample:
+        """Return a picture, its regions of this visit, and what the teacher is to be asked."""
+        return self.samples[position]
+
+    def collate(self, samples: Sequence[Sample]) -> dict[str, Tensor]:
+        """Stack pictures and lay their regions side by side."""
+        return self.samples.collate(samples)
+
+    def decays(self, name: str, parameter: nn.Parameter) -> bool:
+        """Leave gains, biases and norms undecayed, by shape and name (``wusize/CLIPSelf`` ``training/main.py``)."""
+        return parameter.ndim >= 2 and not any(part in name for part in ("bn", "ln", "bias"))
+
+    def evaluate(self) -> dict[str, float]:
+        """Return what the probe measures."""
+        return dict(self._probe()) if self._probe is not None else {}
+
+    def precompute(self, *, workers: int = 0, rank: int = 0, world: int = 1) -> Iterator[int]:
+        """Fill the cache with everything that may be drawn, yielding each record that is done; call before training."""
+        return precompute(self.samples, self.teacher, workers=workers, rank=rank, world=world)
+
+
+class Teacher:
+    """A frozen copy of an image tower; not a module, so that checkpoints and gradient exchange pass it by."""
+
+    def __init__(self, clip: Clip) -> None:
+        holder = nn.Module()
+        holder.visual = deepcopy(clip.tower.visual).eval().requires_grad_(False)
+        self._clip = Clip(holder, clip.config, name=clip.name, precision=clip.precision)
+
+    @torch.no_grad()
+    def __call__(self, views: Images) -> Embeddings:
+        """Return the L2-normalised embeddings of pictures at the native size."""
+        if self._clip.device != views.device:
+            self._clip.to(views.device)
+        with torch.autocast(views.device.type, enabled=False):
+            return self._clip.encode_image(views, normalize=True)
+
+
+class Distillation(nn.Module):
+    """The loss as a module around the student, so that a wrapper for many devices sees every forward pass.
+
+    The student is always in eval mode: what is trained is the function that is used, with running statistics as
+    they are and nothing dropped.
+    """
+
+    def __init__(self, clip: Clip, teacher: Teacher, config: ClipSelfConfig, store: TeacherStore | None = None) -> None:
+        super().__init__()
+        self.visual = clip.tower.visual
+        self._clip, self._teacher = clip, teacher
+        self._config, self._store = config, store
+
+    def train(self, mode: bool = True) -> Distillation:
+        """Keep the student in eval mode."""
+        super().train(mode)
+        self.visual.eval()
+        return self
+
+    def forward(self, batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Return the loss of a batch as ``DistillSamples.collate`` makes it."""
+        targets = self._targets(batch)
+        images = self._at_a_drawn_scale(batch["images"])
+        if self._config.image_only:
+            return {"loss": one_minus_mean_cosine(self._clip.encode_image(images), targets)}
+        count = len(batch["owners"])
+        loss = one_minus_mean_cosine(self._pooled(images, batch), targets[:count])
+        if not self._config.keep_global:
+            return {"loss": loss}
+        whole = one_minus_mean_cosine(self._clip.encode_image(batch["natives"]), targets[count:])
+        return {"loss": loss + self._config.keep_global * whole, "regions": loss, "whole": whole}
+
+    def moving(self, parameters: Mapping[str, nn.Parameter]) -> dict[str, nn.Parameter]:
+        """Return those of the parameters that the loss depends on."""
+        for parameter in parameters.values():
+            parameter.requires_grad_(True)
+        patch = torch.zeros(1, 3, self._clip.patch, self._clip.patch)
+        with torch.enable_grad():
+            output = torch.zeros((), device=self._clip.device)
+            if not self._config.image_only:
+                output = output + self._clip.encode_dense(patch, route=self._config.route).sum()
+            if self._config.image_only or self._config.keep_global:
+                output = output + self._clip.encode_image(patch).sum()
+            return reached(output, parameters)
+
+    def _pooled(self, images: Images, batch: Mapping[str, Tensor]) -> Embeddings:
+        maps = self._clip.encode_dense(images, route=self._config.route)
+        counts = torch.bincount(batch["owners"], minlength=len(images)).tolist()
+        with torch.autocast(maps.device.type, enabled=False):
+            if "masks" in batch:
+                masks = batch["masks"]
+                if masks.shape[1:] != maps.shape[2:]:  # a drawn scale: cells are shared out by area
+                    masks = F.interpolate(masks[None], maps.shape[2:], mode="area")[0]
+                return torch.cat(pool_masks(maps, torch.split(masks, counts)))
+            height, width = images.shape[2:]
+            cells = batch["boxes"] * batch["boxes"].new_tensor([width, height] * 2) / self._clip.patch
+            return torch.cat(pool_boxes(maps, torch.split(cells, counts)))
+
+    def _targets(self, batch: Mapping[str, Tensor]) -> Embeddings:
+        targets = batch["targets"]
+        if len(batch["missing"]) == 0:
+            return targets
+        fresh = self._teacher(batch["views"])
+        if self._store is not None:
+            self._store.write(batch["places"], fresh)
+            fresh = fresh.half().float()  # what the next visit will read
+        return targets.index_copy(0, batch["missing"], fresh)
+
+    def _at_a_drawn_scale(self, images: Images) -> Float[Tensor, "batch 3 _ _"]:
+        scales = self._config.scales
+        if not scales:
+            return images
+        # The loop seeds torch by the step, so that all devices draw the same.
+        side = scales[int(torch.randint(len(scales), ()))]
+        return F.interpolate(images, (side, side), mode="bilinear")
+
+
+def one_minus_mean_cosine(
+    student: Float[Tensor, "pairs dim"], teacher: Float[Tensor, "pairs dim"]
+) -> Float[Tensor, ""]:
+    """Return ``1 - mean cos`` of all pairs on all devices, so that the mean of the devices' losses is that number.
+
+    Devices have different numbers of pairs; each divides by their mean and not by its own number.
+    """
+    cosines = (F.normalize(student.float(), dim=1) * F.normalize(teacher.float(), dim=1)).sum(dim=1)
+    pairs = gather(torch.tensor([float(len(cosines))], device=cosines.device)).mean()
+    return 1 - cosines.sum() / pairs.clamp(min=1e-6)
+
+
+def _identity(clip: Clip, crop: Mapping[str, object] | None) -> dict[str, object]:
+    return {
+        "teacher": clip.fingerprint,
+        "precision": clip.precision,
+        "preprocess": asdict(clip.image_preprocess),
+        "crop": crop,
+    }

@@ -1,0 +1,99 @@
+"""The settings of CLIPSelf, the paper's and the released scripts' among them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from math import ceil
+from typing import Literal
+
+from closeup.config import Config
+from closeup.errors import ConfigError
+from closeup.recipes.config import TrainConfig
+
+COCO_IMAGES = 118_287
+"""Pictures of COCO train2017, on which the paper trains."""
+
+CELLS = 64
+"""Cells along each side of the student's map in the paper: 1024 px with patch 16, 896 px with patch 14."""
+
+
+@dataclass(frozen=True)
+class ClipSelfConfig(Config):
+    """What CLIPSelf distils, from which regions, into what; how long and how fast is ``TrainConfig``'s.
+
+    Defaults are those of the paper (arXiv 2310.01403) and of the released scripts where the two agree.
+
+    Raises:
+        ConfigError: a value outside its range.
+    """
+
+    regions: Literal["patches", "proposals", "masks"] = "patches"
+    """Image patches need no labels; proposals are a data set's boxes; masks go beyond the paper."""
+    max_split: int = 6
+    """Patches: the most rows or columns of a grid (M of the paper; ``training/params.py``)."""
+    max_regions: int = 20
+    """Regions of one picture in one step (``training/data.py``, both data sets)."""
+    context: float | None = None
+    """The side of the teacher's crop over that of the region; None is 1 for patches and masks and 1.5 for proposals."""
+    size: int | None = None
+    """Longest side of the student's picture in pixels; None is 64 cells: 1024 px for patch 16, 896 px for patch 14."""
+    scales: tuple[int, ...] = ()
+    """Sizes of which each step draws one for the student's pictures, resized from ``size``; none by default.
+
+    The official code's ``--multiscale``, which no script switches on, draws from 320, 640, 896 and 1024 for patch 16.
+    """
+    blocks: int | None = None
+    """How many of the last blocks learn; None is all of them, as in the scripts."""
+    route: str = "value"
+    """How the student's last block is read; the paper drops its attention."""
+    keep_global: float = 0.0
+    """Weight of the term that holds whole-image embeddings to the teacher's; 0 in the paper."""
+    image_only: bool = False
+    """Distil the embedding of the whole picture at the student's size and no regions: an ablation."""
+
+    def __post_init__(self) -> None:
+        for name in ("max_split", "max_regions"):
+            if getattr(self, name) < 1:
+                raise ConfigError(f"`{name}` must be at least 1, but got {getattr(self, name)}.")
+        for name in ("size", "blocks", "context"):
+            value = getattr(self, name)
+            if value is not None and not value > 0:
+                raise ConfigError(f"`{name}` must be positive, or left out, but got {value}.")
+        if any(scale < 1 for scale in self.scales):
+            raise ConfigError(f"`scales` must be sizes in pixels, but got {self.scales}.")
+        if not self.keep_global >= 0:
+            raise ConfigError(f"`keep_global` must not be negative, but got {self.keep_global}.")
+        if self.image_only and self.keep_global:
+            raise ConfigError("`image_only` has no region term that `keep_global` could be weighed against. Drop one.")
+
+
+def paper(images: int = COCO_IMAGES) -> tuple[ClipSelfConfig, TrainConfig]:
+    """Return the paper's training on a number of pictures: 6 epochs, batches of 16, gradients really exchanged.
+
+    AdamW, rate 1e-5, decay 0.1, 1000 steps of warm-up, cosine to 0. The betas and epsilon are those that the scripts
+    end up with for EVA02 models; for names with "vit" in them they would be (0.9, 0.98) and 1e-6.
+    Source: arXiv 2310.01403; ``wusize/CLIPSelf`` ``scripts/*.sh``, ``training/params.py``.
+    """
+    return ClipSelfConfig(), _training(steps=6 * ceil(images / 16), batch_size=16)
+
+
+def released(images: int = COCO_IMAGES) -> tuple[ClipSelfConfig, TrainConfig]:
+    """Return what the released scripts did: the same number of steps, each on the 2 pictures of a single device.
+
+    ``training/clipself.py`` calls the model inside its data-parallel wrapper, so gradients were never exchanged:
+    each of 8 devices learned alone from its eighth of the pictures, and the first one's weights were saved.
+    """
+    return ClipSelfConfig(), _training(steps=6 * ceil(ceil(images / 8) / 2), batch_size=2)
+
+
+def _training(*, steps: int, batch_size: int) -> TrainConfig:
+    return TrainConfig(
+        steps=steps,
+        batch_size=batch_size,
+        rate=1e-5,
+        weight_decay=0.1,
+        betas=(0.9, 0.999),
+        epsilon=1e-8,
+        warmup=1000,
+        workers=4,
+    )

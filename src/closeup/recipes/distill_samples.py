@@ -1,0 +1,199 @@
+"""What a distillation sees of a picture: the student's view, its regions, and what the teacher is asked."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+import PIL.Image
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from closeup.data.record import Reader
+from closeup.errors import DataError
+from closeup.models.clip import Clip
+from closeup.models.encode_regions import CROP_POLICIES
+from closeup.recipes.distill_regions import Candidates, RegionSource
+from closeup.recipes.teacher_cache import Addresses, TeacherStore, addresses, picture_key
+from closeup.regions import crop_regions, masks_to_cells
+
+CellMasks = Float[Tensor, "regions rows cols"]
+Views = Float[Tensor, "views 3 _ _"]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Wanted:
+    """Teacher embeddings that a sample needs: those at hand, and pictures of the others.
+
+    ``missing`` are the rows of ``targets`` that are not at hand, ``views`` what the teacher must look at for them,
+    and ``places`` where they are to be kept.
+    """
+
+    targets: Float[Tensor, "wanted dim"]
+    missing: Int[Tensor, " views"]
+    views: Views
+    places: Addresses
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Sample:
+    """One visit to a picture.
+
+    ``image`` is what the student sees. ``boxes`` are xyxy in fractions of it; ``masks``, if not None, are weights of
+    its cells. ``whole`` is the teacher's knowledge of the whole picture and ``native`` the student's view of it at
+    the native size, where they are wanted.
+    """
+
+    image: Float[Tensor, "3 height width"]
+    boxes: Float[Tensor, "regions 4"]
+    masks: CellMasks | None
+    regions: Wanted | None
+    whole: Wanted | None
+    native: Float[Tensor, "3 _ _"] | None
+
+
+class DistillSamples:
+    """Makes sample number ``position`` from a reader: a function of the settings and the number alone.
+
+    Every epoch has an order of its own. ``size`` is the side of the student's square canvas, on which a picture lies
+    in the top left corner, aspect ratio kept, black beyond it. The teacher's crops keep their aspect ratio too and
+    are centred on black, at its native size.
+
+    Source: ``wusize/CLIPSelf`` ``open_clip/transform.py`` (ResizeLongest, ResizeMaxSize), ``training/data.py``. Boxes
+    are placed by the picture's own size in whole pixels; the official code scales them by ``size / longest side``, at
+    most half a pixel away.
+
+    Raises:
+        DataError: the reader is empty, or a record lacks the regions that the source needs.
+    """
+
+    def __init__(
+        self,
+        clip: Clip,
+        reader: Reader,
+        source: RegionSource | None,
+        *,
+        size: int,
+        seed: int,
+        whole: bool = False,
+        native: bool = False,
+        store: TeacherStore | None = None,
+    ) -> None:
+        if len(reader) == 0:
+            raise DataError("The data set is empty. Give pictures to distil from.")
+        self.reader = reader
+        self.store = store
+        self._clip, self._source = clip, source
+        self._size, self._seed = size, seed
+        self._whole, self._native = whole, native
+
+    def __getitem__(self, position: int) -> Sample:
+        epoch, offset = divmod(position, len(self.reader))
+        record = self.reader[int(_order(self._seed, epoch, len(self.reader))[offset])]
+        picture = record.load()
+        image, placement = self._clip.preprocess(picture, policy="longest-pad-corner", size=self._size)
+        boxes, masks, regions = torch.zeros(0, 4), None, None
+        if self._source is not None:
+            rng = np.random.default_rng([self._seed, 2, position])
+            candidates, drawn = self._source.regions(record, picture.height, picture.width, rng)
+            boxes = placement.boxes_to_canvas(candidates.boxes[drawn]) / self._size
+            if candidates.masks is not None:
+                masks = masks_to_cells(candidates.masks[drawn], placement, self._clip.patch)
+            regions = self._wanted(picture, candidates, drawn)
+        seen = self._native_view(picture) if self._native else None
+        whole = self._wanted_whole(picture) if self._whole else None
+        return Sample(image, boxes, masks, regions, whole, seen)
+
+    def collate(self, samples: Sequence[Sample]) -> dict[str, Tensor]:
+        """Put samples together; regions lie flat, with the number of their picture in ``owners``.
+
+        ``targets`` has the regions' rows first and then those of whole pictures; the rows ``missing`` are to be
+        filled with the teacher's embeddings of ``views``.
+        """
+        batch = {"images": torch.stack([sample.image for sample in samples])}
+        masks = [sample.masks for sample in samples if sample.masks is not None]
+        if self._source is not None:
+            counts = torch.tensor([len(sample.boxes) for sample in samples])
+            batch["owners"] = torch.arange(len(samples)).repeat_interleave(counts)
+            batch |= {"masks": torch.cat(masks)} if masks else {"boxes": torch.cat([each.boxes for each in samples])}
+        native = [sample.native for sample in samples if sample.native is not None]
+        if native:
+            batch["natives"] = torch.stack(native)
+        of_regions = [sample.regions for sample in samples if sample.regions is not None]
+        return batch | pack(of_regions + [sample.whole for sample in samples if sample.whole is not None])
+
+    def unknown(self, index: int, chunk: int) -> Iterator[Wanted]:
+        """Yield everything about record ``index`` that the store lacks, ``chunk`` views at a time."""
+        record = self.reader[index]
+        picture = record.load()
+        if self._source is not None:
+            candidates = self._source.candidates(record, picture.height, picture.width)
+            rows, key = torch.arange(len(candidates)), picture_key(picture, candidates)
+            if self.store is not None:
+                rows = rows[~self.store.read(key, rows)[1]]
+            for part in torch.split(rows, chunk):
+                yield self._wanted(picture, candidates, part, key)
+        if self._whole:
+            wanted = self._wanted_whole(picture)
+            if len(wanted.missing):
+                yield wanted
+
+    def _wanted(
+        self, picture: PIL.Image.Image, candidates: Candidates, rows: Int[Tensor, " rows"], key: bytes | None = None
+    ) -> Wanted:
+        key = key or (picture_key(picture, candidates) if self.store else b"")
+        targets, missing = self._known(key, rows)
+        lacking = rows[missing]
+        masks = None if candidates.masks is None else candidates.masks[lacking]
+        return Wanted(targets, missing, self._crops(picture, candidates, lacking, masks), self._places(key, lacking))
+
+    def _wanted_whole(self, picture: PIL.Image.Image) -> Wanted:
+        key = picture_key(picture) if self.store else b""
+        targets, missing = self._known(key, torch.zeros(1, dtype=torch.long))
+        views = [self._native_view(picture)] * len(missing)
+        return Wanted(targets, missing, self._stack(views), self._places(key, missing))
+
+    def _known(
+        self, key: bytes, rows: Int[Tensor, " rows"]
+    ) -> tuple[Float[Tensor, "rows dim"], Int[Tensor, " missing"]]:
+        if self.store is None:
+            return torch.zeros(len(rows), self._clip.dim), torch.arange(len(rows))
+        targets, there = self.store.read(key, rows)
+        return targets, (~there).nonzero()[:, 0]
+
+    def _places(self, key: bytes, rows: Int[Tensor, " rows"]) -> Addresses:
+        return addresses(key, rows) if self.store else torch.zeros(len(rows), 3, dtype=torch.long)
+
+    def _crops(
+        self, picture: PIL.Image.Image, candidates: Candidates, rows: Int[Tensor, " rows"], masks: Tensor | None
+    ) -> Views:
+        if self._source is None or not len(rows):
+            return self._stack([])
+        crop = self._source.crop
+        cuts = crop_regions(picture, candidates.boxes[rows], masks, crop, mean=self._clip.mean)
+        return self._stack([self._clip.preprocess(cut, policy=CROP_POLICIES[crop.shape])[0] for cut in cuts])
+
+    def _native_view(self, picture: PIL.Image.Image) -> Float[Tensor, "3 _ _"]:
+        return self._clip.preprocess(picture)[0]
+
+    def _stack(self, views: list[Tensor]) -> Views:
+        return torch.stack(views) if views else torch.zeros(0, 3, *self._clip.image_size)
+
+
+def pack(wanted: Sequence[Wanted]) -> dict[str, Tensor]:
+    """Put what is wanted for several samples into one table, in their order."""
+    starts = np.cumsum([0, *(len(each.targets) for each in wanted)]).tolist()
+    return {
+        "targets": torch.cat([each.targets for each in wanted]),
+        "missing": torch.cat([each.missing + start for each, start in zip(wanted, starts, strict=False)]),
+        "views": torch.cat([each.views for each in wanted]),
+        "places": torch.cat([each.places for each in wanted]),
+    }
+
+
+@lru_cache(maxsize=4)
+def _order(seed: int, epoch: int, length: int) -> Int[np.ndarray, " records"]:
+    return np.random.default_rng([seed, 1, epoch]).permutation(length)

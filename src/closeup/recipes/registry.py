@@ -1,0 +1,56 @@
+"""Every recipe that adapts a CLIP, by name; pre-training, which starts from none, stands apart."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from typing import Any, TypeAlias
+
+from closeup.config import Config
+from closeup.errors import InputError, suggest
+from closeup.recipes.clipself import ClipSelf
+from closeup.recipes.clipself_config import paper, released
+from closeup.recipes.config import TrainConfig
+from closeup.recipes.recipe import Recipe
+
+Preset: TypeAlias = Callable[[int], tuple[Config, TrainConfig]]
+"""From the number of pictures to what is distilled and how long it is trained."""
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """How a recipe is built: ``build(clip, reader, config, seed=..., cache=...)``, and its settings by name."""
+
+    build: Callable[..., Recipe]
+    presets: Mapping[str, Preset]
+
+    def settings(
+        self, preset: str, pictures: int, config: Mapping[str, Any], training: Mapping[str, Any]
+    ) -> tuple[Config, TrainConfig]:
+        """Return a preset's settings for a number of pictures, with some of them changed.
+
+        Unless they are given, the warm-up is at most a tenth of the steps (a thousand, as papers have, are more than
+        some albums need in all) and the workers are no more than the cores.
+
+        Raises:
+            InputError: an unknown preset.
+            ConfigError: an unknown setting, or a value outside its range.
+        """
+        if preset not in self.presets:
+            raise InputError(f"Unknown preset {preset!r}. {suggest(preset, self.presets)}")
+        what, how = self.presets[preset](pictures)
+        steps = replace(how, **training).steps
+        fitted = {"warmup": min(how.warmup, steps // 10), "workers": min(how.workers, os.cpu_count() or 1)}
+        return what.replace(**config), replace(how, **(fitted | dict(training)))
+
+
+REGISTRY: Mapping[str, Entry] = {"clipself": Entry(ClipSelf, {"paper": paper, "released": released})}
+"""A new recipe is one entry."""
+
+
+def get_recipe(name: str) -> Entry:
+    """Return a recipe's entry; InputError with near misses for an unknown name."""
+    if name not in REGISTRY:
+        raise InputError(f"Unknown recipe {name!r}. {suggest(name, REGISTRY)}")
+    return REGISTRY[name]

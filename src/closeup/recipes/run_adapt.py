@@ -1,0 +1,143 @@
+"""One adaptation from its options to a folder that open_clip loads."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Literal, TypeAlias
+
+import torch
+from accelerate import PartialState
+
+from closeup.data.readable import Readable
+from closeup.data.record import Reader
+from closeup.data.registry import open_reader
+from closeup.data.spec import split_spec
+from closeup.errors import ConfigError, InputError
+from closeup.models.blend import blend, blend_card, check_alpha
+from closeup.models.checkpoint import save_local_dir
+from closeup.models.clip import Clip
+from closeup.models.load import load
+from closeup.recipes.clipself import ClipSelf
+from closeup.recipes.registry import get_recipe
+from closeup.recipes.runs import check_output, is_started, last_logged, read_card, run_folder, surroundings, write_card
+from closeup.recipes.train import train
+
+Watch: TypeAlias = Callable[[Iterator[int], int], Iterator[int]]
+"""Passes on what comes, and may show how many of a number have come."""
+
+
+def _unwatched(done: Iterator[int], total: int) -> Iterator[int]:
+    return done
+
+
+@dataclass(frozen=True, slots=True)
+class Adaptation:
+    """What is adapted, on which pictures, and how: all that it takes to do it again.
+
+    ``images`` is a folder of pictures or any other line that ``open_reader`` opens, at its split ``train`` unless the
+    line or ``split`` says otherwise. ``config`` and ``training`` are changes to the recipe's settings and to
+    ``TrainConfig``'s in the preset. ``alpha`` is the share of the adapted model in what is saved (``models.blend``).
+    ``cache`` is a folder for teacher embeddings, filled before training if ``precompute``. ``dtype`` is that of the
+    saved weights.
+    """
+
+    recipe: str
+    images: str
+    model: str = "tiny"
+    split: str | None = None
+    preset: str = "paper"
+    config: Mapping[str, Any] = field(default_factory=dict)
+    training: Mapping[str, Any] = field(default_factory=dict)
+    alpha: float = 1.0
+    cache: Path | None = None
+    precompute: bool = False
+    dtype: Literal["fp32", "fp16"] = "fp32"
+
+    def reader(self) -> Reader:
+        """Open the pictures; one that is broken is left out with a warning, and the next stands in."""
+        told = "split" in split_spec(self.images)[2]
+        return Readable(open_reader(self.images, self.split or (None if told else "train")))
+
+
+@dataclass(frozen=True, slots=True)
+class Adapted:
+    """Where the model lies, the last figures of the log, and whether this is the process that saved it."""
+
+    folder: Path
+    figures: dict[str, float]
+    main: bool
+
+
+def adapt(wanted: Adaptation, out: str | Path, *, resume: bool = False, watch: Watch = _unwatched) -> Adapted:
+    """Adapt a model and save it at ``out`` in open_clip's local-dir form, with a card.
+
+    The log, the card and the state to resume from are kept in ``out`` with ``-run`` added to its name. Resuming a
+    training that is finished saves it again, with another ``alpha`` or ``dtype`` if so wanted. ``watch`` sees the
+    pictures of whose regions the teacher's embeddings are precomputed.
+
+    Raises:
+        InputError: unknown names, an alpha outside 0 to 1, no pictures, an ``out`` that is no folder for a model, or
+            a training that is there already.
+        ConfigError: settings outside their range, or other ones than those of the training that is resumed.
+        DataError: nothing to resume from, or pictures without the regions that are asked for.
+        ModelError: the model is unknown.
+    """
+    out = Path(out)
+    entry = get_recipe(wanted.recipe)
+    check_alpha(wanted.alpha)
+    check_output(out)
+    if wanted.precompute and wanted.cache is None:
+        raise InputError("There is no folder to keep teacher embeddings in. Give the cache as well.")
+    reader = wanted.reader()
+    config, training = entry.settings(wanted.preset, len(reader), wanted.config, wanted.training)
+    here = PartialState(cpu=not torch.accelerator.is_available())
+    precision = "fp32" if training.precision == "fp32" else "auto"
+    clip = load(wanted.model, device=here.device, precision=precision)
+    recipe = entry.build(clip, reader, config, seed=training.seed, cache=wanted.cache)
+    card = {
+        "recipe": wanted.recipe,
+        "base": {"name": wanted.model, "fingerprint": clip.fingerprint},
+        "data": {"images": wanted.images, "split": wanted.split, "pictures": len(reader)},
+        "preset": wanted.preset,
+        "config": config.to_dict(),
+        "training": asdict(training),
+    }
+    recipe.sample(0)  # what every picture lacks is missed here, before anything is written
+    if resume and is_started(out):
+        _check_same(read_card(run_folder(out)), card, out)
+    elif here.is_main_process and not resume and not is_started(out):
+        write_card(run_folder(out), {**card, **surroundings()})
+    if wanted.precompute and isinstance(recipe, ClipSelf):
+        done = recipe.precompute(workers=training.workers, rank=here.process_index, world=here.num_processes)
+        for _ in watch(done, -(-len(reader) // here.num_processes)):
+            pass
+        here.wait_for_everyone()
+    finished = train(recipe, training, run_folder(out), resume=resume)
+    figures = finished.figures or last_logged(out)
+    if here.is_main_process:
+        _save(clip, wanted, out, {**card, "alpha": wanted.alpha, "figures": figures, **surroundings()})
+    return Adapted(out, figures, here.is_main_process)
+
+
+def _save(clip: Clip, wanted: Adaptation, out: Path, card: Mapping[str, Any]) -> None:
+    clip.name = out.name
+    clip.model.requires_grad_(True).eval()
+    saved, blended = clip, {}
+    if wanted.alpha != 1:
+        base = load(wanted.model, device=clip.device, precision=clip.precision)
+        saved, blended = blend(base, clip, wanted.alpha), {"blend": blend_card(base, clip, wanted.alpha)}
+    save_local_dir(saved, out, {"name": out.name, **card, **blended}, dtype=wanted.dtype)
+
+
+def _check_same(before: Mapping[str, Any], now: Mapping[str, Any], out: Path) -> None:
+    """Raise ConfigError where the training in a folder is of something else; its rhythm is the loop's own affair."""
+    now = json.loads(json.dumps(now))
+    for name in ("recipe", "base", "data", "config"):
+        if before.get(name) != now[name]:
+            raise ConfigError(
+                f"The training in {str(run_folder(out))!r} was begun with the {name} {before.get(name)} and not "
+                f"{now[name]}. Resume it with the same options, or choose another folder."
+            )

@@ -1,0 +1,72 @@
+"""Where a training keeps what it needs to go on, and what its card says about it."""
+
+from __future__ import annotations
+
+import json
+import platform
+from collections.abc import Mapping
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from closeup.data.atomic import replacing
+from closeup.errors import DataError, InputError
+from closeup.models.checkpoint import CARD, CONFIG
+from closeup.recipes.state import has_state
+
+LOG = "log.jsonl"
+
+
+def run_folder(out: Path) -> Path:
+    """Return where the log and the state of a training to ``out`` are kept."""
+    return out.with_name(out.name + "-run")
+
+
+def is_started(out: Path) -> bool:
+    """Tell whether there is a state to resume from."""
+    return has_state(run_folder(out))
+
+
+def check_output(out: Path) -> None:
+    """Raise InputError unless a model can be saved at ``out`` when the training is over."""
+    if out.is_file() or run_folder(out).is_file():
+        raise InputError(f"The output {str(out)!r} is a file. Choose a folder.")
+    if out.is_dir() and any(out.iterdir()) and not (out / CONFIG).is_file():
+        raise InputError(f"{str(out)!r} exists and is not a saved model. Choose another folder, or empty it.")
+
+
+def last_logged(out: Path) -> dict[str, float]:
+    """Return the figures of the last line of a training's log, none where there is no log."""
+    path = run_folder(out) / LOG
+    lines = path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
+    figures: dict[str, float] = json.loads(lines[-1]) if lines else {}
+    return {name: value for name, value in figures.items() if name != "step"}
+
+
+def surroundings() -> dict[str, Any]:
+    """Return what a card says about the machine and the libraries."""
+    cpu = f"{platform.machine()} with {torch.get_num_threads()} threads"
+    return {
+        "trained_on": torch.cuda.get_device_name() if torch.cuda.is_available() else cpu,
+        "versions": {name: version(name) for name in ("closeup", "torch", "open_clip_torch")},
+    }
+
+
+def read_card(folder: Path) -> dict[str, Any]:
+    """Return a folder's card, empty where there is none; DataError for one that is not json."""
+    path = folder / CARD
+    if not path.is_file():
+        return {}
+    try:
+        card: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise DataError(f"{path}: not a json file ({error}).") from error
+    return card
+
+
+def write_card(folder: Path, card: Mapping[str, Any]) -> None:
+    """Write a folder's card, whole or not at all."""
+    with replacing(folder / CARD) as temporary:
+        temporary.write_text(json.dumps(card, indent=2) + "\n", encoding="utf-8")

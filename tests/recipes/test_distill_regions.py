@@ -1,0 +1,88 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from closeup.data.record import Record
+from closeup.errors import DataError
+from closeup.geometry import areas
+from closeup.recipes.clipself_config import ClipSelfConfig
+from closeup.recipes.distill_regions import ImagePatches, MaskRegions, Proposals, RegionSource, region_source
+from closeup.regions import grid_boxes
+from tiny_pictures import Pictures
+
+
+def record(**parts: object) -> Record:
+    return Record("one", np.zeros((40, 60, 3), np.uint8), None, **parts)  # type: ignore[arg-type]
+
+
+def drawn(source: RegionSource, record: Record, seed: int = 0) -> torch.Tensor:
+    candidates, rows = source.regions(record, 40, 60, np.random.default_rng(seed))
+    return candidates.boxes[rows]
+
+
+def test_patches_are_up_to_twenty_cells_of_one_grid_each_grid_as_likely() -> None:
+    source = ImagePatches()
+    assert len(source.candidates(record(), 40, 60)) == 361
+    seen: dict[tuple[int, int], int] = {}
+    for seed in range(1200):
+        cells = drawn(source, record(), seed)
+        cols, rows = (60 / (cells[0, 2] - cells[0, 0])).round().int(), (40 / (cells[0, 3] - cells[0, 1])).round().int()
+        grid = (int(rows), int(cols))
+        seen[grid] = seen.get(grid, 0) + 1
+        assert len(cells) == min(20, grid[0] * grid[1])
+        whole = {tuple(cell) for cell in grid_boxes(*grid, 40, 60).tolist()}
+        assert {tuple(cell) for cell in cells.tolist()} <= whole
+        assert len(cells.unique(dim=0)) == len(cells)
+    assert len(seen) == 24
+    assert 25 < min(seen.values()) <= max(seen.values()) < 85
+
+
+def test_cells_are_shuffled() -> None:
+    firsts = {tuple(drawn(ImagePatches(), record(), seed)[0].tolist()) for seed in range(40)}
+    assert len(firsts) > 20
+
+
+def test_proposals_are_boxes_of_a_usable_size() -> None:
+    boxes = torch.tensor([[0, 0, 7.9, 8], [0, 0, 8, 8], [30, 10, 200, 30], [90, 90, 120, 120], [5, 5, 5, 30]])
+    found = Proposals().candidates(record(boxes=boxes), 40, 60).boxes
+    assert found.tolist() == [[0, 0, 8, 8], [30, 10, 60, 30]]
+    many = torch.tensor([[0.0, 0.0, 20.0, 20.0]]).repeat(30, 1)
+    assert len(drawn(Proposals(), record(boxes=many))) == 20
+    huge = torch.tensor([[0.0, 0.0, 1024.0, 1025.0]])
+    assert not torch.equal(Proposals().candidates(record(boxes=huge), 2000, 2000).boxes, huge)
+
+
+@pytest.mark.parametrize("source", [Proposals(), MaskRegions()])
+def test_a_quarter_of_the_picture_stands_in_for_no_region(source: RegionSource) -> None:
+    empty = record(boxes=torch.zeros(0, 4), masks=torch.zeros(0, 40, 60, dtype=torch.bool))
+    candidates = source.candidates(empty, 40, 60)
+    assert candidates.boxes.tolist() == [[0, 0, 30, 20]]
+    assert float(areas(candidates.boxes)) == 40 * 60 / 4
+    assert candidates.masks is None or candidates.masks.sum() == 40 * 60 / 4
+
+
+def test_masks_bring_their_boxes() -> None:
+    example = Pictures()[0]
+    candidates = MaskRegions().candidates(example, 40, 64)
+    assert candidates.masks is not None
+    assert candidates.boxes[2].tolist() == [0, 10, 12, 40]
+    assert candidates.masks[2, 10:40, 0:12].all()
+
+
+@pytest.mark.parametrize("regions", ["proposals", "masks"])
+def test_missing_regions_are_named(regions: str) -> None:
+    source = region_source(ClipSelfConfig.from_dict({"regions": regions}))
+    with pytest.raises(DataError, match=r"'one' has no .*regions='patches', which needs none"):
+        source.candidates(record(), 40, 60)
+
+
+def test_the_teacher_sees_more_than_a_proposal_and_no_more_than_a_patch() -> None:
+    contexts = {
+        name: region_source(ClipSelfConfig.from_dict({"regions": name})).crop.enlarge
+        for name in ("patches", "proposals", "masks")
+    }
+    assert contexts == {"patches": 1.0, "proposals": 1.5, "masks": 1.0}
+    assert region_source(ClipSelfConfig(context=2.0)).crop.enlarge == 2.0
+    assert region_source(ClipSelfConfig(regions="masks")).crop.masked
