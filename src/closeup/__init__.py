@@ -13,8 +13,10 @@ if TYPE_CHECKING:
     from closeup.match import probabilities as probabilities
     from closeup.match import score as score
     from closeup.models import Clip as Clip
+    from closeup.models import blend as blend
     from closeup.models import load as load
     from closeup.predict import classify as classify
+    from closeup.predict import evaluate_forgetting as evaluate_forgetting
     from closeup.predict import evaluate_regions as evaluate_regions
     from closeup.predict import evaluate_segmentation as evaluate_segmentation
     from closeup.predict import heatmap as heatmap
@@ -34,8 +36,10 @@ _HOMES = {
     "TextBank": "closeup.text",
     "Vocabulary": "closeup.text",
     "World": "closeup.data.world",
+    "blend": "closeup.models",
     "build_bank": "closeup.text",
     "classify": "closeup.predict",
+    "evaluate_forgetting": "closeup.predict",
     "evaluate_regions": "closeup.predict",
     "evaluate_segmentation": "closeup.predict",
     "heatmap": "closeup.predict",

@@ -40,8 +40,8 @@ def one_by_one(clip: Clip) -> torch.Tensor:
 
 
 def test_images_are_encoded_in_order_whatever_the_batch(clip: Clip) -> None:
-    for settings in ({"batch": 64, "workers": 0}, {"batch": 4, "workers": 2}):
-        found = encode_whole(clip, Album(), **settings)
+    for batch, workers in ((64, 0), (4, 2)):
+        found = encode_whole(clip, Album(), batch=batch, workers=workers)
         assert torch.allclose(found.embeddings, one_by_one(clip), atol=1e-5)
         assert found.labels.tolist() == [IGNORE if i % 3 == 2 else i % 4 for i in range(13)]
         assert found.captions[3] == ()

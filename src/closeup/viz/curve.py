@@ -53,7 +53,7 @@ def draw_curves(
     picture = PIL.Image.new("RGB", (width, height), PAPER)
     _draw_axes(picture, frame, across, up, size)
     _draw_lines(picture, [(places[name], colours[name]) for name in curves], size)
-    _draw_labels(picture, places, labels, size)
+    _draw_labels(picture, frame, places, labels, size)
     _name_axes(picture, frame, x, y, size)
     return with_legend(picture, list(curves), colours=list(colours.values()))
 
@@ -137,12 +137,13 @@ def _draw_lines(picture: PIL.Image.Image, curves: Sequence[tuple[Sequence[Point]
 
 
 def _draw_labels(
-    picture: PIL.Image.Image, places: Mapping[str, Sequence[Point]], labels: Sequence[str], size: int
+    picture: PIL.Image.Image, frame: Rectangle, places: Mapping[str, Sequence[Point]], labels: Sequence[str], size: int
 ) -> None:
     small = max(9, round(0.85 * size))
     gap = 0.55 * size
     dots = [(x, y) for points in places.values() for x, y in points]
-    taken = [(round(x - gap), round(y - gap), round(x + gap), round(y + gap)) for x, y in dots]
+    taken = [(0, 0, frame[0], picture.height), (0, frame[3], *picture.size)]  # where the axes have their numbers
+    taken += [(round(x - gap), round(y - gap), round(x + gap), round(y + gap)) for x, y in dots]
     for label, points in zip(labels, zip(*places.values(), strict=True), strict=True):
         highest = {round(x): y for x, y in sorted(points, key=lambda point: -point[1])}
         for x, y in highest.items():
