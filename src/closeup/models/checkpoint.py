@@ -129,6 +129,7 @@ def _write(clip: Clip, folder: Path, card: Mapping[str, Any], dtype: str) -> Non
     (folder / CARD).write_text(json.dumps({"name": clip.name, **card}, indent=2) + "\n", encoding="utf-8")
     weights = {name: _stored(tensor, dtype) for name, tensor in clip.model.state_dict().items()}
     save_file(weights, folder / WEIGHTS, metadata={"format": "pt"})
+    (folder / WEIGHTS).chmod(0o644)
     if "hf_tokenizer_name" in clip.config["model_cfg"]["text_cfg"] and isinstance(clip.tokenizer, HFTokenizer):
         clip.tokenizer.save_pretrained(str(folder))
 

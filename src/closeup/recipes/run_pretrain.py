@@ -70,7 +70,7 @@ def pretrain(
     recipe = Pretrain(clip, _source(data, clip, config))
     finished = train(recipe, config, run_folder(out), resume=resume)
     if finished.step == config.steps and PartialState().is_main_process:
-        save_local_dir(clip, out, _card(architecture, data, config, finished.figures), dtype="fp16")
+        save_local_dir(clip, out, _card(out.name, architecture, data, config, finished.figures), dtype="fp16")
     return out, finished.figures
 
 
@@ -81,8 +81,9 @@ def _source(data: str, clip: Clip, config: TrainConfig) -> Captioned:
     return ReaderStream(open_reader(data, "train"), seed=config.seed)
 
 
-def _card(architecture: str, data: str, config: TrainConfig, figures: Mapping[str, float]) -> dict[str, Any]:
+def _card(name: str, architecture: str, data: str, config: TrainConfig, figures: Mapping[str, float]) -> dict[str, Any]:
     return {
+        "name": name,
         "recipe": Pretrain.name,
         "architecture": architecture,
         "data": data,
