@@ -27,7 +27,7 @@ def test_python_runs(code: str) -> None:
 
 @pytest.mark.parametrize("line", COMMANDS)
 def test_commands_can_be_read(line: str) -> None:
-    _, verb, *words = shlex.split(line)
+    _, verb, *words = shlex.split(line, comments=True)
     parse(importlib.import_module(VERBS[verb][0]).Options, f"closeup {verb}", words)
 
 
