@@ -11,10 +11,7 @@ from pycocotools.coco import COCO
 import closeup.predict as predict
 from closeup.data.rle import decode_mask
 from closeup.models import Clip
-from closeup.models.checkpoint import WEIGHTS
 from commands import Run, files_below, write_photo
-
-TINY = Path(predict.__file__).parents[1] / "weights" / "tiny"
 
 
 def test_one_photo_is_segmented_as_in_python(closeup: Run, photo: Path, small_clip: Clip, tmp_path: Path) -> None:
@@ -110,7 +107,6 @@ def test_equal_stems_do_not_meet(closeup: Run, tmp_path: Path, small_clip: Clip)
     assert files_below(tmp_path / "out") == ["x.jpg.png", "x.png.png"]
 
 
-@pytest.mark.skipif(not (TINY / WEIGHTS).is_file(), reason="the weights of tiny are not in this tree")
 def test_the_model_that_ships_inside_is_the_default(closeup: Run, photo: Path, tmp_path: Path) -> None:
     ran = closeup("segment", photo, "--words", "red, striped", "--out", tmp_path / "out", "--json")
     assert ran.code == 0

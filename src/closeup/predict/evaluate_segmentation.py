@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import json
 import time
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
-from closeup.data.atomic import write_json
 from closeup.data.record import Reader
 from closeup.errors import DataError, InputError
 from closeup.evaluate import Absent, Segmentation, SemanticSegmentation
@@ -20,12 +17,13 @@ from closeup.predict.evaluate_regions import Progress
 from closeup.predict.pixels import best_words
 from closeup.predict.prefetch import prefetched
 from closeup.predict.provenance import Provenance, as_size, describe
+from closeup.predict.report import Report
 from closeup.predict.words import Words, as_bank
 from closeup.text import Templates
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class SegmentationReport:
+class SegmentationReport(Report):
     """The confusion matrix over all pixels of a reader, what follows from it, and what made it."""
 
     found: Segmentation
@@ -51,16 +49,6 @@ class SegmentationReport:
             "seconds_per_image": self.seconds,
             "provenance": self.provenance.to_dict(),
         }
-
-    def to_json(self) -> str:
-        """Return the same as JSON text."""
-        return json.dumps(self.to_dict(), ensure_ascii=False, allow_nan=False)
-
-    def save(self, path: str | Path) -> Path:
-        """Write the JSON, whole or not at all, and return the path."""
-        path = Path(path).expanduser()
-        write_json(path, self.to_dict())
-        return path
 
 
 def evaluate_segmentation(

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Any, TypeAlias
 
-from closeup.data.atomic import write_json
 from closeup.errors import InputError
+from closeup.predict.report import Report
 
 REGIONS = "regions"
 CLASSIFICATION = "classification"
@@ -41,7 +40,7 @@ class Figures:
 
 
 @dataclass(frozen=True, slots=True)
-class ForgettingReport:
+class ForgettingReport(Report):
     """What an adapted model gained and forgot against the model that it was adapted from.
 
     Raises:
@@ -97,12 +96,6 @@ class ForgettingReport:
         return {**models, "gained": self.gained, "forgotten": self.forgotten, "rows": self.table()} | {
             "summary": self.summary()
         }
-
-    def save(self, path: str | Path) -> Path:
-        """Write the JSON, whole or not at all, and return the path."""
-        path = Path(path).expanduser()
-        write_json(path, self.to_dict())
-        return path
 
     def _pairs(self) -> Iterator[tuple[Figure, Figure]]:
         return zip(self.before.figures, self.after.figures, strict=True)

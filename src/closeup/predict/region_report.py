@@ -2,24 +2,22 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, TypeAlias
 
 import torch
 
-from closeup.data.atomic import write_json
 from closeup.errors import InputError
 from closeup.evaluate import Recognition
 from closeup.predict.provenance import Provenance
+from closeup.predict.report import Report
 
 Row: TypeAlias = dict[str, str | int | float | None]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class RegionReport:
+class RegionReport(Report):
     """How well regions were recognised, by region encoder, shape (boxes or masks) and kind (things or stuff).
 
     ``found`` holds one recognition per region encoder and shape, over things and stuff together. ``seconds`` per
@@ -70,16 +68,6 @@ class RegionReport:
             "seconds_per_image": dict(self.seconds),
             "provenance": self.provenance.to_dict(),
         }
-
-    def to_json(self) -> str:
-        """Return the same as JSON text."""
-        return json.dumps(self.to_dict(), ensure_ascii=False, allow_nan=False)
-
-    def save(self, path: str | Path) -> Path:
-        """Write the JSON, whole or not at all, and return the path."""
-        path = Path(path).expanduser()
-        write_json(path, self.to_dict())
-        return path
 
     def _row(self, how: str, shape: str, kind: str) -> Row:
         means = self.recognition(how, shape, kind).summary()

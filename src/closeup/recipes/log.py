@@ -8,6 +8,9 @@ from typing import Any
 
 from closeup.errors import CloseupError
 
+LOG = "log.jsonl"
+"""The name of the log in the folder of a training."""
+
 
 class TrainingLog:
     """Appends lines; a resumed training first drops the lines of steps that it will make again.

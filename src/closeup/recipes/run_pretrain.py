@@ -18,7 +18,7 @@ from closeup.models.load import load
 from closeup.recipes.captioned import Captioned, ReaderStream
 from closeup.recipes.config import TrainConfig
 from closeup.recipes.pretrain import Pretrain
-from closeup.recipes.runs import check_output, run_folder, surroundings
+from closeup.recipes.runs import check_output, last_logged, run_folder, surroundings
 from closeup.recipes.train import train
 
 WORLD = "world"
@@ -69,9 +69,10 @@ def pretrain(
     clip = load(f"random:{architecture}@{config.seed}", precision="fp32")
     recipe = Pretrain(clip, _source(data, clip, config))
     finished = train(recipe, config, run_folder(out), resume=resume)
+    figures = finished.figures or last_logged(out)
     if finished.step == config.steps and PartialState().is_main_process:
-        save_local_dir(clip, out, _card(out.name, architecture, data, config, finished.figures), dtype="fp16")
-    return out, finished.figures
+        save_local_dir(clip, out, _card(out.name, architecture, data, config, figures), dtype="fp16")
+    return out, figures
 
 
 def _source(data: str, clip: Clip, config: TrainConfig) -> Captioned:

@@ -14,9 +14,8 @@ import torch
 from closeup.data.atomic import replacing
 from closeup.errors import DataError, InputError
 from closeup.models.checkpoint import CARD, CONFIG
+from closeup.recipes.log import LOG
 from closeup.recipes.state import has_state
-
-LOG = "log.jsonl"
 
 
 def run_folder(out: Path) -> Path:

@@ -22,7 +22,7 @@ from closeup.errors import CloseupError, ConfigError, InputError
 from closeup.models.precision import bf16_is_fast
 from closeup.recipes.config import TrainConfig
 from closeup.recipes.interrupt import finishing_the_step
-from closeup.recipes.log import TrainingLog
+from closeup.recipes.log import LOG, TrainingLog
 from closeup.recipes.optimizers import make_optimizers
 from closeup.recipes.order import ShardedBatches, loader
 from closeup.recipes.recipe import Batch, Recipe
@@ -88,7 +88,7 @@ class _Run:
     def go(self, start: int, stop: int) -> Progressed:
         """Run the steps from ``start`` to ``stop``."""
         config, main = self.config, self.accelerator.is_main_process
-        log = TrainingLog(self.folder / "log.jsonl", start) if main else None
+        log = TrainingLog(self.folder / LOG, start) if main else None
         feed = self._feed(start, stop)
         figures: dict[str, float] = {}
         done = start

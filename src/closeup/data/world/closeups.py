@@ -37,8 +37,7 @@ class CloseUps:
 
     def __getitem__(self, index: int, /) -> Record:
         scene, thing = self._scenes[index]
-        zoom = self._side / max(scene.height, scene.width)
-        size = (max(1, round(scene.height * zoom)), max(1, round(scene.width * zoom)))
+        size = scene.pixels(self._side)
         return Record(
             id=f"closeup-{self._seed}-{index:06d}",
             image=PIL.Image.fromarray(render(scene, size).image),

@@ -47,6 +47,4 @@ def attribute_probe(count: int, *, side: int = 64, seed: int = 0) -> list[Questi
 
 
 def _draw(scene: Scene, side: int) -> PIL.Image.Image:
-    zoom = side / max(scene.height, scene.width)
-    size = (max(1, round(scene.height * zoom)), max(1, round(scene.width * zoom)))
-    return PIL.Image.fromarray(render(scene, size).image)
+    return PIL.Image.fromarray(render(scene, scene.pixels(side)).image)

@@ -53,6 +53,11 @@ class Scene:
     things: tuple[Thing, ...]
     seed: int
 
+    def pixels(self, longest: int) -> tuple[int, int]:
+        """Return the height and width in pixels of the scene drawn with a longer side of ``longest``."""
+        zoom = longest / max(self.height, self.width)
+        return max(1, round(self.height * zoom)), max(1, round(self.width * zoom))
+
 
 @dataclass(frozen=True, slots=True)
 class Theme:

@@ -91,9 +91,7 @@ class WorldStream:
         scene, caption = _compose(plan, rng, difficulty)
         sharp = rng.random() < 1 - 0.4 * difficulty
         longest = self.side if sharp else int(rng.integers(self.side * 2 // 5, self.side))
-        zoom = longest / max(scene.height, scene.width)
-        size = (max(1, round(scene.height * zoom)), max(1, round(scene.width * zoom)))
-        return PIL.Image.fromarray(render(scene, size).image), caption
+        return PIL.Image.fromarray(render(scene, scene.pixels(longest)).image), caption
 
 
 def _compose(plan: Plan, rng: np.random.Generator, difficulty: float) -> tuple[Scene, str]:
