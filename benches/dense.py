@@ -1,4 +1,4 @@
-"""The dense map against ``encode_image`` of the same size, and bf16 against fp32, by tower and size.
+"""The dense map against ``encode_image`` of the same size, bf16 against fp32, and windows against global attention.
 
 Run: python -m benches.dense [--quick]
 """
@@ -7,12 +7,14 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
+from functools import partial
 
 import torch
 from torch import Tensor
 
 from benches.common import Comparison, compare, finish
 from closeup.models import Clip, load
+from closeup.models.token_tower import TokenTower
 
 TOWERS = ("tiny", "ViT-B-16", "EVA02-B-16", "RN50", "ViT-B-16-SigLIP")
 SIZES = {"tiny": (64, 256)}
@@ -41,7 +43,20 @@ def _tower(name: str, size: int) -> list[Comparison]:
         )
         for precision, clip in clips.items()
     ]
-    return [*rows, _half(name, size, clips, images)]
+    rows.append(_half(name, size, clips, images))
+    if isinstance(clips["fp32"].tower, TokenTower) and size > clips["fp32"].image_size[0]:
+        rows += [_windowed(name, size, precision, clip, images) for precision, clip in clips.items()]
+    return rows
+
+
+def _windowed(name: str, size: int, precision: str, clip: Clip, images: Tensor) -> Comparison:
+    return compare(
+        f"{name} {size}px {precision} dense in native windows",
+        _call(partial(clip.encode_dense, window="native"), images),
+        "global attention",
+        _call(clip.encode_dense, images),
+        target="< 1",
+    )
 
 
 def _half(name: str, size: int, clips: dict[str, Clip], images: Tensor) -> Comparison:

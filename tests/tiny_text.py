@@ -24,7 +24,7 @@ class TinyText:
         self.batches: list[list[str]] = []
 
     @property
-    def fingerprint(self) -> str:
+    def text_fingerprint(self) -> str:
         return hashlib.sha256(self.model.text_projection.detach().numpy().tobytes()).hexdigest()
 
     def encode_text(self, texts: Sequence[str], *, normalize: bool = True) -> Tensor:

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from closeup.data.world import World
 from closeup.models import Clip
+from closeup.models.windows import Window
 from closeup.predict import evaluate_regions, evaluate_segmentation
 from commands import Run, files_below
 
@@ -25,6 +26,29 @@ def test_regions_as_in_python(closeup: Run, small_clip: Clip, tmp_path: Path) ->
     assert ran.json["data"] == DATA
     assert files_below(tmp_path) == ["report.json", "sheets/val-0-000000-kmeans.png"]
     assert json.loads((tmp_path / "report.json").read_text())["rows"] == expected.table()
+
+
+def test_regions_with_attention_inside_windows(closeup: Run, small_clip: Clip, tmp_path: Path) -> None:
+    base = (
+        "evaluate", "regions", "--data", DATA, "--model", small_clip.name, "--precision", "fp32", "--size", "64",
+        "--templates", "simple", "--workers", "0", "--how", "dense", "--json",
+    )  # fmt: skip
+    world = World("val", count=2, size=(64, 64))
+    windows: tuple[Window, ...] = (2, "native")
+    for window in windows:
+        ran = closeup(*base, "--window", window, "--pictures", tmp_path / str(window), "--sheets", "1")
+        assert ran.code == 0, ran.err
+        expected = evaluate_regions(
+            small_clip, world, templates="simple", size=64, workers=0, how=["dense"], window=window
+        )
+        assert ran.json["rows"] == expected.table()
+        assert ran.json["provenance"]["settings"]["window"] == window
+    sheets = [(tmp_path / name / "val-0-000000-kmeans.png").read_bytes() for name in ("2", "native")]
+    assert sheets[0] != sheets[1]
+    for wrong, said in (("0", "The window is 0"), ("nativ", "nativ")):
+        ran = closeup(*base, "--window", wrong)
+        assert ran.code == 2
+        assert said in ran.err
 
 
 def test_regions_as_a_table(closeup: Run, small_clip: Clip) -> None:

@@ -5,6 +5,7 @@ import math
 from collections import defaultdict
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import PIL.Image
 import pytest
@@ -22,7 +23,8 @@ from closeup.models.clip import Clip
 from closeup.predict import RegionReport, evaluate_regions
 from closeup.predict.words import as_bank
 from closeup.text import Vocabulary
-from tiny_clips import picture
+from tiny_clips import as_clip, picture
+from tiny_towers import resnet_clip
 
 NAMES = ("cat", "dog", "car", "grass", "sky", "wall", "road")
 THINGS = (True, True, True, False, False, False, False)
@@ -165,6 +167,17 @@ def test_the_default_prompts_are_the_papers(clip: Clip, reader: TinyReader) -> N
 def test_the_papers_size_is_64_cells(clip: Clip, reader: TinyReader) -> None:
     report = evaluate_regions(clip, reader, words=NAMES, templates="simple", how=["dense"], limit=1)
     assert report.provenance.image_size == (512, 512)
+
+
+def test_a_window_is_that_of_the_dense_map(clip: Clip, reader: TinyReader) -> None:
+    settings: dict[str, Any] = {"words": NAMES, "templates": "simple", "how": ["dense"], "size": 64}
+    whole, large, small = (evaluate_regions(clip, reader, window=window, **settings) for window in (None, 8, 2))
+    assert as_table(whole) == as_table(large) != as_table(small)
+    assert [report.provenance.settings["window"] for report in (whole, large, small)] == [None, 8, 2]
+    with pytest.raises(InputError, match="The window is -1"):
+        evaluate_regions(clip, reader, window=-1, **settings)
+    with pytest.raises(InputError, match="no meaning for a ResNet tower"):
+        evaluate_regions(as_clip(resnet_clip()), reader, window="native", **settings)
 
 
 def test_masked_crops_and_the_fit_canvas(clip: Clip, reader: TinyReader) -> None:

@@ -111,7 +111,7 @@ def test_rows_are_unit_length_and_need_no_gradient(clip: TinyText) -> None:
     bank = build(clip, Vocabulary(WORDS), templates="vild-14")
     torch.testing.assert_close(bank.embeddings.norm(dim=1), torch.ones(len(WORDS)))
     assert not bank.embeddings.requires_grad
-    assert (bank.templates, bank.mean, bank.fingerprint) == ("vild-14", "normalise-then-mean", clip.fingerprint)
+    assert (bank.templates, bank.mean, bank.fingerprint) == ("vild-14", "normalise-then-mean", clip.text_fingerprint)
 
 
 def test_a_bank_made_in_inference_mode_can_enter_a_loss(clip: TinyText) -> None:

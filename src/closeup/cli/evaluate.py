@@ -22,6 +22,7 @@ from closeup.data.registry import open_reader
 from closeup.data.write_pictures import safe_name
 from closeup.errors import InputError
 from closeup.models import Clip
+from closeup.models.windows import Window
 from closeup.predict import evaluate_regions, evaluate_segmentation
 from closeup.text import Vocabulary
 
@@ -74,6 +75,10 @@ class Regions:
 
     templates: str = "vild-63"
     """The sentences around a name: a set such as "simple", or a file of sentences."""
+
+    window: Maybe[Window] = None
+    """Cells along a side of windows that attention stays inside in the dense map, or "native" for the grid that the
+    model was trained on; attention over the whole map unless given."""
 
     canvas: Canvas = "official"
     """How images are brought to the size: "official" is CLIPSelf's, in a corner of a black square; "fit" has no pad."""
@@ -164,6 +169,7 @@ def _regions(options: Regions) -> int:
             words=words,
             templates=templates,
             route=options.clip.route,
+            window=options.window,
             size=options.clip.size,
             canvas=options.canvas,
             limit=options.records.limit,
@@ -193,7 +199,7 @@ def _draw(clip: Clip, reader: Reader, options: Regions, folder: Path) -> list[Pa
     written = []
     for index in range(count):
         record = reader[index]
-        picture = clusters(clip, record.load(), options.clusters, options.clip)
+        picture = clusters(clip, record.load(), options.clusters, options.clip, options.window)
         written.append(save_picture(picture, folder / f"{safe_name(record.id)}-kmeans.png"))
     return written
 

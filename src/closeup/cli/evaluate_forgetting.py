@@ -18,6 +18,7 @@ from closeup.data.record import Reader
 from closeup.data.registry import open_reader
 from closeup.errors import InputError
 from closeup.models import Clip, get_route, load
+from closeup.models.windows import Window
 from closeup.predict.forgetting import CLOSE_UPS, measure, tasks_of
 from closeup.predict.forgetting_report import Figures, ForgettingReport
 
@@ -46,6 +47,10 @@ class MeasureOptions:
 
     route: str = "value"
     """How the last block is replaced in the dense map."""
+
+    window: Maybe[Window] = None
+    """Cells along a side of windows that attention stays inside in the dense map, or "native" for the grid that the
+    model was trained on; attention over the whole map unless given."""
 
     size: Maybe[int] = None
     """Longest side in pixels for the dense map; 64 cells unless given."""
@@ -85,6 +90,7 @@ class MeasureOptions:
                 how=self.how,
                 templates=self.templates,
                 route=self.route,
+                window=self.window,
                 size=self.size,
                 limit=self.limit,
                 close_ups=self.close_ups,

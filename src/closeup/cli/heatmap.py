@@ -20,6 +20,7 @@ from closeup.cli.save import Saver
 from closeup.cli.words import read_templates, read_words
 from closeup.errors import InputError
 from closeup.models import Clip
+from closeup.models.windows import Window
 from closeup.predict import HeatmapResult, heatmap
 from closeup.predict.words import as_bank
 from closeup.viz import kmeans_sheet
@@ -95,10 +96,12 @@ def run(options: Options) -> int:
 
 
 @torch.inference_mode()
-def clusters(clip: Clip, image: ImageLike, count: int, options: ModelOptions) -> PIL.Image.Image:
-    """Return the k-means sheet of an image's dense map."""
+def clusters(
+    clip: Clip, image: ImageLike, count: int, options: ModelOptions, window: Window | None = None
+) -> PIL.Image.Image:
+    """Return the k-means sheet of an image's dense map, its attention inside windows where there is one."""
     pixels, _ = clip.preprocess(image, policy="fit", size=options.size)
-    dense = clip.encode_dense(pixels[None], route=options.route)[0]
+    dense = clip.encode_dense(pixels[None], route=options.route, window=window)[0]
     return kmeans_sheet(image, [(f"dense map, route {options.route}", dense.cpu())], clusters=count)
 
 

@@ -21,6 +21,7 @@ from closeup.models.precision import PARITY, bf16_is_fast, check_precision, pari
 from closeup.models.preprocess import Preprocess, Size
 from closeup.models.routes import Route, get_route
 from closeup.models.tower import ImageTower
+from closeup.models.windows import Window
 from closeup.regions import CropPolicy
 
 TokenIds = Int[Tensor, "texts context"]
@@ -72,7 +73,7 @@ class Clip:
         self._make_tokenizer = tokenizer
         self._tokenizer: Tokenizer | None = None
         self._parity: float | None = None
-        self._fingerprint: tuple[tuple[int, ...], str] | None = None
+        self._fingerprints: dict[str, tuple[tuple[int, ...], str]] = {}
 
     def __repr__(self) -> str:
         """Name, family, and the numbers that matter."""
@@ -135,11 +136,20 @@ class Clip:
 
         Computed again after a weight was replaced or written to; writing through ``.data`` goes unseen.
         """
-        state = self.model.state_dict()
+        return self._hashed("all", self.model.state_dict(), self.config.get("model_cfg"))
+
+    @property
+    def text_fingerprint(self) -> str:
+        """SHA-256 of what text embeddings depend on: adapting the image tower alone leaves it as it is."""
+        state = {name: tensor for name, tensor in self.model.state_dict().items() if not _is_beside_text(name)}
+        config = self.config["model_cfg"]
+        return self._hashed("text", state, {name: value for name, value in config.items() if name != "vision_cfg"})
+
+    def _hashed(self, part: str, state: Mapping[str, Tensor], config: object) -> str:
         versions = tuple(number for tensor in state.values() for number in (tensor.data_ptr(), tensor._version))
-        if self._fingerprint is None or self._fingerprint[0] != versions:
-            self._fingerprint = versions, _digest(state, self.config.get("model_cfg"))
-        return self._fingerprint[1]
+        if part not in self._fingerprints or self._fingerprints[part][0] != versions:
+            self._fingerprints[part] = versions, _digest(state, config)
+        return self._fingerprints[part][1]
 
     def to(self, device: torch.device | str) -> Clip:
         """Move the weights, in place."""
@@ -153,16 +163,26 @@ class Clip:
             pooled = self.tower.pooled(self._ready(images, native=True))
         return _finished(pooled, normalize)
 
-    def encode_dense(self, images: Images, *, route: str | Route = "value", normalize: bool = True) -> DenseMap:
+    def encode_dense(
+        self,
+        images: Images,
+        *,
+        route: str | Route = "value",
+        window: Window | None = None,
+        normalize: bool = True,
+    ) -> DenseMap:
         """Return the joint-space map at any height and width, ``ceil(side / patch)`` cells a side.
 
         Sides that the patch does not divide are padded right and below with zeros (the mean colour).
-        ``route`` is how the last block is replaced; InputError for an unknown one.
+        ``route`` is how the last block is replaced; InputError for an unknown one. With a ``window`` (cells along
+        a side, or "native" for the grid that the model was trained on) attention stays inside windows in every block
+        (``windows.WindowedBlock``), and only class token and registers tell one window of another; InputError where
+        the tower has no attention between cells.
 
         Source: CLIPSelf (arXiv 2310.01403), ``encode_dense``; MaskCLIP (arXiv 2112.01071).
         """
         with self._cast():
-            maps = self.tower.dense(self._ready(images), get_route(route))
+            maps = self.tower.dense(self._ready(images), get_route(route), window)
         return _finished(maps, normalize)
 
     def encode_both(
@@ -272,6 +292,10 @@ class Clip:
         if self._parity is None:
             self._parity = parity(self.tower, self.device)
         return self._parity >= PARITY
+
+
+def _is_beside_text(name: str) -> bool:
+    return name.startswith("visual.") or name in ("logit_scale", "logit_bias")
 
 
 def _check_images(images: object) -> None:

@@ -127,9 +127,9 @@ class EvaTower(TimmTower):
         output: Tensor = self.trunk.blocks[index](tokens, rope=self.rotation(grid))
         return output
 
-    def last_block(self, grid: Grid) -> EvaTransformerBlock:
-        """Return the last block taken apart."""
-        return EvaTransformerBlock(self.trunk.blocks[-1], self.prefix, grid, self.rotation(grid))
+    def block(self, index: int, grid: Grid) -> EvaTransformerBlock:
+        """Return a block taken apart."""
+        return EvaTransformerBlock(self.trunk.blocks[index], self.prefix, grid, self.rotation(grid))
 
     def rotation(self, grid: Grid) -> Rotation | None:
         """Return the rotary tables of a grid, computed once a size; None for a model without them."""

@@ -13,6 +13,7 @@ from closeup.errors import InputError, suggest
 from closeup.models.routes import Route
 from closeup.models.token_tower import check_block
 from closeup.models.tower import ImageTower
+from closeup.models.windows import Window
 
 
 class StageTower(ImageTower):
@@ -44,6 +45,14 @@ class StageTower(ImageTower):
         """Return the map that the head sees, one cell per patch; InputError where the patch does not divide a side."""
         self.grid(images)  # convolutions take any size, but a cell must be a whole patch of the image
         return self.features(images, [self.depth - 1])[0]
+
+    def check_window(self, window: Window | None) -> None:
+        """Raise InputError where there is a window: no block attends from cell to cell that it could confine."""
+        if window is not None:
+            raise InputError(
+                f"The window {window!r} has no meaning for a {self.family} tower: it is made of convolutions, and "
+                "windows are for attention between cells. Leave the window out, or choose a ViT."
+            )
 
     def check_route(self, route: Route) -> str:
         """Return the name of ``route``; InputError where it has no meaning for the family."""

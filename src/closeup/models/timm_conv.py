@@ -15,6 +15,7 @@ from closeup._types import DenseMap, Embeddings, Images
 from closeup.errors import ModelError
 from closeup.models.routes import Route
 from closeup.models.stage_tower import StageTower
+from closeup.models.windows import Window
 
 
 class ConvTower(StageTower):
@@ -64,8 +65,9 @@ class ConvTower(StageTower):
         """Return open_clip's ``encode_image`` at any size."""
         return self._head(self.last_map(images))
 
-    def dense(self, images: Images, route: Route) -> DenseMap:
-        """Return the joint-space map, one vector per cell of the last map; raise InputError for another route."""
+    def dense(self, images: Images, route: Route, window: Window | None = None) -> DenseMap:
+        """Return the joint-space map, one vector per cell of the last map; InputError for a window or another route."""
+        self.check_window(window)
         self.check_route(route)
         return self._each_cell(self.last_map(images))
 

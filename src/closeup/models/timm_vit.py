@@ -70,9 +70,9 @@ class TimmVitTower(TimmTower):
         output: Tensor = self.trunk.blocks[index](tokens)
         return output
 
-    def last_block(self, grid: Grid) -> TimmBlock:
-        """Return the last block taken apart."""
-        return TimmBlock(self.trunk.blocks[-1], self.prefix, grid)
+    def block(self, index: int, grid: Grid) -> TimmBlock:
+        """Return a block taken apart."""
+        return TimmBlock(self.trunk.blocks[index], self.prefix, grid)
 
 
 def _unreadable(visual: TimmModel) -> str | None:

@@ -13,8 +13,11 @@ from torch.utils.checkpoint import checkpoint
 
 from closeup._types import DenseMap, Embeddings, Images
 from closeup.errors import InputError
-from closeup.models.routes import Block, Grid, Route, Tokens
+from closeup.models.routes import AttentionRoute, Block, Grid, Route, Tokens
 from closeup.models.tower import ImageTower
+from closeup.models.windows import Window, WindowedBlock, window_grid
+
+ATTENTION = AttentionRoute()
 
 JointTokens: TypeAlias = Float[Tensor, "batch tokens dim"]
 """Tokens after the projection, in the joint space."""
@@ -39,8 +42,8 @@ class TokenTower(ImageTower):
         """Return the ordinary output of block ``index`` (0-based)."""
 
     @abstractmethod
-    def last_block(self, grid: Grid) -> Block:
-        """Return the last block taken apart, for a route."""
+    def block(self, index: int, grid: Grid) -> Block:
+        """Return block ``index`` (0-based, negative from the end) taken apart."""
 
     @abstractmethod
     def pool(self, tokens: Tokens) -> Embeddings:
@@ -55,16 +58,23 @@ class TokenTower(ImageTower):
         """Whether open_clip's gradient checkpointing is switched on for this tower."""
         return False
 
+    def last_block(self, grid: Grid) -> Block:
+        """Return the last block taken apart, for a route."""
+        return self.block(-1, grid)
+
     def pooled(self, images: Images) -> Embeddings:
         """Return open_clip's ``encode_image`` at any size, patches not projected."""
         grid = self.grid(images)
         tokens = self.tokens(images)
         return self.pool(self._block(self.depth - 1, tokens, grid))
 
-    def dense(self, images: Images, route: Route) -> DenseMap:
-        """Return the joint-space map, one vector per patch."""
-        tokens = route(self.last_block(self.grid(images)), self.tokens(images))
-        return as_map(self.project(tokens[:, self.prefix :]), self.grid(images))
+    def dense(self, images: Images, route: Route, window: Window | None = None) -> DenseMap:
+        """Return the joint-space map, one vector per patch; attention stays inside windows where there is one."""
+        grid = self.grid(images)
+        inside = None if window is None else window_grid(window, self.native_grid)
+        last = self.last_block(grid)
+        tokens = route(last if inside is None else WindowedBlock(last, inside), self.tokens(images, inside))
+        return as_map(self.project(tokens[:, self.prefix :]), grid)
 
     def pooled_and_dense(self, images: Images, route: Route) -> tuple[Embeddings, DenseMap]:
         """Return the pooled embedding of the routed last block, and the map, from one pass."""
@@ -86,19 +96,24 @@ class TokenTower(ImageTower):
                 outputs[index] = as_map(tokens[:, self.prefix :], grid)
         return [outputs[index] for index in wanted]
 
-    def tokens(self, images: Images) -> Tokens:
-        """Return the input of the last block."""
+    def tokens(self, images: Images, window: Grid | None = None) -> Tokens:
+        """Return the input of the last block; the blocks before it attend in windows of those rows and columns."""
         grid = self.grid(images)
         tokens = self.embed(images)
         for index in range(self.depth - 1):
-            tokens = self._block(index, tokens, grid)
+            tokens = self._block(index, tokens, grid, window)
         return tokens
 
-    def _block(self, index: int, tokens: Tokens, grid: Grid) -> Tokens:
+    def _block(self, index: int, tokens: Tokens, grid: Grid, window: Grid | None = None) -> Tokens:
         if self.checkpointing and torch.is_grad_enabled():
-            output: Tensor = checkpoint(self.run_block, index, tokens, grid, use_reentrant=False)
+            output: Tensor = checkpoint(self._run, index, tokens, grid, window, use_reentrant=False)
             return output
-        return self.run_block(index, tokens, grid)
+        return self._run(index, tokens, grid, window)
+
+    def _run(self, index: int, tokens: Tokens, grid: Grid, window: Grid | None) -> Tokens:
+        if window is None:
+            return self.run_block(index, tokens, grid)
+        return ATTENTION(WindowedBlock(self.block(index, grid), window), tokens)
 
 
 def as_map(tokens: Float[Tensor, "batch patches width"], grid: Grid) -> Float[Tensor, "batch width rows cols"]:

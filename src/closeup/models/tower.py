@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from closeup._types import DenseMap, Embeddings, Images
 from closeup.errors import InputError
 from closeup.models.routes import Grid, Route, get_route
+from closeup.models.windows import Window, window_grid
 
 
 class ImageTower(ABC):
@@ -46,8 +47,12 @@ class ImageTower(ABC):
         """Wrap ``visual``, whose joint space has ``dim`` dimensions; ModelError where it cannot be read as a map."""
 
     @abstractmethod
-    def dense(self, images: Images, route: Route) -> DenseMap:
-        """Return the joint-space map, one vector per ``patch`` by ``patch`` square."""
+    def dense(self, images: Images, route: Route, window: Window | None = None) -> DenseMap:
+        """Return the joint-space map, one vector per ``patch`` by ``patch`` square.
+
+        With a ``window`` attention stays inside windows (``windows.WindowedBlock``); InputError where that has no
+        meaning for the family.
+        """
 
     @abstractmethod
     def pooled_and_dense(self, images: Images, route: Route) -> tuple[Embeddings, DenseMap]:
@@ -63,6 +68,16 @@ class ImageTower(ABC):
     @abstractmethod
     def features(self, images: Images, blocks: Sequence[int]) -> list[Float[Tensor, "batch channels rows cols"]]:
         """Return the outputs of the given blocks (0-based; or stages) as maps, before any head."""
+
+    @property
+    def native_grid(self) -> Grid:
+        """Rows and columns of patches at the native size."""
+        return self.image_size[0] // self.patch, self.image_size[1] // self.patch
+
+    def check_window(self, window: Window | None) -> None:
+        """Raise InputError for what is no window, or where the family has no attention that it could confine."""
+        if window is not None:
+            window_grid(window, self.native_grid)
 
     def grid(self, images: Images) -> Grid:
         """Return the rows and columns of patches; InputError where the patch does not divide a side.

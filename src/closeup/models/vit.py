@@ -12,10 +12,8 @@ from torch import Tensor, nn
 from closeup._types import Embeddings, Images
 from closeup.errors import ModelError
 from closeup.models.pos_embed import resize_position_embedding
-from closeup.models.routes import AttentionRoute, Block, Grid, Heads, Tokens
-from closeup.models.token_tower import JointTokens, TokenTower
-
-ATTENTION = AttentionRoute()
+from closeup.models.routes import Block, Grid, Heads, Tokens
+from closeup.models.token_tower import ATTENTION, JointTokens, TokenTower
 
 
 class VitBlock(Block):
@@ -131,11 +129,11 @@ class VitTower(TokenTower):
         scaled_dot_product_attention for a path that writes every attention matrix out (at 4,096
         patches on a CPU 1.5 times the time and gigabytes of memory).
         """
-        return ATTENTION(VitBlock(self.visual.transformer.resblocks[index], grid), tokens)
+        return ATTENTION(self.block(index, grid), tokens)
 
-    def last_block(self, grid: Grid) -> VitBlock:
-        """Return the last block taken apart."""
-        return VitBlock(self.visual.transformer.resblocks[-1], grid)
+    def block(self, index: int, grid: Grid) -> VitBlock:
+        """Return a block taken apart."""
+        return VitBlock(self.visual.transformer.resblocks[index], grid)
 
     def pool(self, tokens: Tokens) -> Embeddings:
         """Return the class token, or the mean of the patches, in the joint space."""

@@ -20,6 +20,7 @@ from closeup.models.clip import Clip
 from closeup.models.encode_regions import ENCODERS
 from closeup.models.preprocess import Size
 from closeup.models.routes import Route
+from closeup.models.windows import Window
 from closeup.predict.prefetch import prefetched
 from closeup.predict.prepare_regions import PREPROCESSING, Crops, DenseInput, Plan, Prepared, prepare
 from closeup.predict.provenance import as_size, describe
@@ -42,6 +43,7 @@ def evaluate_regions(
     words: Words | None = None,
     templates: str | Templates | None = None,
     route: str | Route = "value",
+    window: Window | None = None,
     size: int | Size | None = None,
     canvas: str = "official",
     mask_policy: str | None = None,
@@ -65,6 +67,8 @@ def evaluate_regions(
         words: What the regions are compared with, one word per name of the reader in its order (None: its names).
         templates: Name of a template set or the set itself (None: "vild-63", or those of a given bank).
         route: How the last block is replaced in the dense map.
+        window: Cells along a side of windows that attention stays inside in the dense map, as in
+            ``Clip.encode_dense`` (None: attention over the whole map).
         size: Side that images are brought to for the dense map, in pixels (None: 64 cells, as in the paper).
         canvas: How images and masks are brought there.
         mask_policy: Another policy of ``regions.masks_to_cells`` than the canvas's own.
@@ -76,7 +80,8 @@ def evaluate_regions(
         on_progress: Called after every record with the records done and the records in all.
 
     Raises:
-        InputError: for an unknown region encoder or canvas, no names, or words that do not fit them.
+        InputError: for an unknown region encoder or canvas, no names, words that do not fit them, or a window where
+            the tower has no attention between cells.
         DataError: where a record has regions without labels.
 
     Source: CLIPSelf (arXiv 2310.01403), ``training/zero_shot.py`` and ``COCOPanopticDataset``. We differ in what
@@ -85,6 +90,7 @@ def evaluate_regions(
     same code does "official-antialias", with lower figures for masks.
     """
     _check(reader, how, canvas)
+    clip.tower.check_window(window)
     if templates is None and not isinstance(words, TextBank):
         templates = "vild-63"
     bank = as_bank(clip, reader.names if words is None else words, templates)
@@ -99,7 +105,7 @@ def evaluate_regions(
         policy=policy,
         mask_policy=mask_policy or own_mask_policy,
     )
-    run = _Run(clip, bank, route, batch, crop_batch)
+    run = _Run(clip, bank, route, window, batch, crop_batch)
     count = len(reader) if limit is None else min(limit, len(reader))
     start = time.perf_counter()
     for done, item in enumerate(prefetched(lambda index: prepare(clip, reader[index], plan), count, workers), start=1):
@@ -119,6 +125,7 @@ def evaluate_regions(
             bank,
             region_encoder="+".join(how),
             route=route,
+            window=window,
             image_size=as_size(clip, plan.size),
             canvas=canvas,
             mask_policy=plan.mask_policy,
@@ -131,10 +138,18 @@ def evaluate_regions(
 class _Run:
     """What waits for a full batch, and what has been counted."""
 
-    def __init__(self, clip: Clip, bank: TextBank, route: str | Route, batch: int, crop_batch: int) -> None:
+    def __init__(
+        self,
+        clip: Clip,
+        bank: TextBank,
+        route: str | Route,
+        window: Window | None,
+        batch: int,
+        crop_batch: int,
+    ) -> None:
         self.clip = clip
         self.bank = bank.to(clip.device)
-        self.route = route
+        self.route, self.window = route, window
         self.batch = batch
         self.crop_batch = crop_batch
         self.metrics: dict[tuple[str, str], RegionRecognition] = {}
@@ -167,7 +182,8 @@ class _Run:
         if not items:
             return
         with self._timed("dense"):
-            maps = self.clip.encode_dense(torch.stack([item.image for item in items]), route=self.route)
+            images = torch.stack([item.image for item in items])
+            maps = self.clip.encode_dense(images, route=self.route, window=self.window)
             for item, features in zip(items, maps, strict=True):
                 self._count("dense", "boxes", pool_boxes(features[None], [item.boxes])[0], item.labels)
                 if item.masks is not None:

@@ -19,6 +19,7 @@ from closeup.evaluate import Retrieval
 from closeup.models.clip import Clip
 from closeup.models.preprocess import Size
 from closeup.models.routes import Route
+from closeup.models.windows import Window
 from closeup.predict.evaluate_regions import evaluate_regions
 from closeup.predict.forgetting_report import CLASSIFICATION, REGIONS, RETRIEVAL, Figure, Figures, ForgettingReport
 from closeup.predict.region_report import RegionReport
@@ -42,6 +43,7 @@ def measure(
     how: Sequence[str] = ("dense", "crop"),
     templates: str | Templates | None = "vild-63",
     route: str | Route = "value",
+    window: Window | None = None,
     size: int | Size | None = None,
     limit: int | None = None,
     close_ups: int = CLOSE_UPS,
@@ -62,6 +64,7 @@ def measure(
         how: The region encoders.
         templates: The sentences around class names.
         route: How the last block is replaced in the dense map.
+        window: Cells along a side of windows that attention stays inside in the dense map.
         size: Side that images are brought to for the dense map (None: 64 cells).
         limit: Only the first so many records.
         close_ups: How many of the world's close-ups.
@@ -80,6 +83,7 @@ def measure(
             how=how,
             templates=templates,
             route=route,
+            window=window,
             size=size,
             limit=limit,
             workers=workers,
@@ -87,10 +91,7 @@ def measure(
         )
         figures += _of_regions(report)
     if isinstance(reader, World):
-        side = max(clip.image_size)
-        figures += _of_probe(clip, _probe(close_ups, side))
-        images = encode_whole(clip, CloseUps(count=close_ups, side=side), workers=workers, on_progress=on_progress)
-        figures += _of_retrieval(retrieval(clip, images), images)
+        figures += measure_close_ups(clip, close_ups, workers=workers, on_progress=on_progress)
     elif tasks - {REGIONS}:
         images = encode_whole(clip, reader, limit=limit, workers=workers, on_progress=on_progress)
         if CLASSIFICATION in tasks:
@@ -99,6 +100,15 @@ def measure(
         if RETRIEVAL in tasks:
             figures += _of_retrieval(retrieval(clip, images), images)
     return Figures(clip.name, clip.fingerprint, tuple(figures))
+
+
+def measure_close_ups(
+    clip: Clip, count: int = CLOSE_UPS, *, workers: int = 2, on_progress: Progress | None = None
+) -> list[Figure]:
+    """Return a model's figures on close-ups of the world as whole images: questions about them, and retrieval."""
+    side = max(clip.image_size)
+    images = encode_whole(clip, CloseUps(count=count, side=side), workers=workers, on_progress=on_progress)
+    return _of_probe(clip, _probe(count, side)) + _of_retrieval(retrieval(clip, images), images)
 
 
 def tasks_of(reader: Reader) -> frozenset[str]:

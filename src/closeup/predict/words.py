@@ -10,22 +10,22 @@ from closeup.models.clip import Clip
 from closeup.text import Templates, TextBank, Vocabulary, build_bank
 
 Words: TypeAlias = Vocabulary | TextBank | Sequence[str]
-"""A vocabulary, its names alone, or a bank that the same model made of it (to embed the words only once)."""
+"""A vocabulary, its names alone, or a bank that the same text tower made of it (to embed the words only once)."""
 
 
 def as_bank(clip: Clip, words: Words, templates: str | Templates | None = None) -> TextBank:
     """Return the text bank of some words; ``templates`` None stands for "simple", or for those of a given bank.
 
     Raises:
-        InputError: for a bank of another model, or of other templates than the ones asked for.
+        InputError: for a bank of another text tower, or of other templates than the ones asked for.
     """
     if not isinstance(words, TextBank):
         vocabulary = words if isinstance(words, Vocabulary) else Vocabulary(words)
         return build_bank(clip, vocabulary, templates="simple" if templates is None else templates)
-    if words.fingerprint != clip.fingerprint:
+    if words.fingerprint != clip.text_fingerprint:
         raise InputError(
-            f"The text bank was made by the model {words.fingerprint[:12]} and this one is {clip.fingerprint[:12]} "
-            f"({clip.name}). Give the vocabulary itself, or a bank built with this model."
+            f"The text bank was made by the text tower {words.fingerprint[:12]} and this one is "
+            f"{clip.text_fingerprint[:12]} ({clip.name}). Give the vocabulary itself, or a bank built with this model."
         )
     wanted = templates.name if isinstance(templates, Templates) else templates
     if wanted not in (None, words.templates):

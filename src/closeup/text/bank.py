@@ -26,8 +26,8 @@ class TextEncoder(Protocol):
     """What a bank needs of a CLIP: its text tower, and a hash of the weights behind it."""
 
     @property
-    def fingerprint(self) -> str:
-        """Content hash of the weights."""
+    def text_fingerprint(self) -> str:
+        """Content hash of the text tower."""
         ...
 
     def encode_text(self, texts: Sequence[str], *, normalize: bool = True) -> Embeddings:
@@ -41,7 +41,8 @@ class TextBank:
 
     Rows are in the order of the vocabulary's names and, within a name, of its synonyms. ``match.score``
     compares with every row and lets a name score as its best synonym. Unit length, except for the mean
-    "mean-of-raw". On the CPU in float32 until ``to`` moves it.
+    "mean-of-raw". On the CPU in float32 until ``to`` moves it. ``fingerprint`` is that of the text tower: a bank serves
+    every model that shares it, however its image tower was adapted.
     """
 
     embeddings: Embeddings
@@ -89,7 +90,7 @@ def build_bank(
     unique = list(dict.fromkeys(string for row in strings for string in row))
     prompts = {string: chosen.fill(string) for string in unique}
     folder = Path(cache_dir) if cache_dir is not None else cache_folder() / "text"
-    path = folder / f"{content_key(CACHE_VERSION, clip.fingerprint, list(prompts.values()), mean)}.safetensors"
+    path = folder / f"{content_key(CACHE_VERSION, clip.text_fingerprint, list(prompts.values()), mean)}.safetensors"
 
     rows = load_embeddings(path) if cache else None
     if rows is None or len(rows) != len(unique):
@@ -99,7 +100,7 @@ def build_bank(
     place = {string: i for i, string in enumerate(unique)}
     index = [place[string] for row in strings for string in row]
     owner = [label for label, row in enumerate(strings) for _ in row]
-    return TextBank(rows[index], torch.tensor(owner), vocabulary, chosen.name, mean, clip.fingerprint)
+    return TextBank(rows[index], torch.tensor(owner), vocabulary, chosen.name, mean, clip.text_fingerprint)
 
 
 @torch.no_grad()

@@ -5,9 +5,10 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from typing import Protocol, TypeAlias, runtime_checkable
 
-import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
+
+from closeup.models.attention import attend
 
 Grid: TypeAlias = tuple[int, int]
 """Rows and columns of patches."""
@@ -49,8 +50,7 @@ class Block(ABC):
     ) -> Tokens:
         """Return ``softmax(q k / sqrt(channels) + bias) v``, heads joined, before the output projection."""
         mask = None if bias is None else bias.to(queries)
-        attended = F.scaled_dot_product_attention(queries, keys, values, attn_mask=mask)
-        return attended.transpose(1, 2).flatten(2)
+        return attend(queries, keys, values, mask).transpose(1, 2).flatten(2)
 
 
 @runtime_checkable
