@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from closeup.predict import heatmap as heatmap
     from closeup.predict import segment as segment
     from closeup.regions import CropPolicy as CropPolicy
+    from closeup.regions.propose import propose as propose
     from closeup.text import TextBank as TextBank
     from closeup.text import Vocabulary as Vocabulary
     from closeup.text import build_bank as build_bank
@@ -46,6 +47,7 @@ _HOMES = {
     "load": "closeup.models",
     "open_reader": "closeup.data",
     "probabilities": "closeup.match",
+    "propose": "closeup.regions.propose",
     "score": "closeup.match",
     "segment": "closeup.predict",
 }

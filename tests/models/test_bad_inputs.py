@@ -13,6 +13,7 @@ import sys
 import numpy as np, torch, PIL.Image
 from closeup.errors import CloseupError
 from closeup.models import load
+from closeup.regions import CropPolicy
 from closeup.text import Vocabulary
 
 clip = load(sys.argv[1], device="cpu")
@@ -25,6 +26,8 @@ cases = [
     lambda: clip.encode_regions([photo, photo], boxes=[whole, None]),
     lambda: clip.encode_regions([photo, photo], boxes=7),
     lambda: clip.encode_regions(photo, boxes="abc"),
+    lambda: clip.encode_regions(photo, boxes=[["a", 0, 9, 9]]),
+    lambda: clip.encode_regions(photo, boxes=whole, how="crop", crop=CropPolicy(enlarge="a")),
     lambda: clip.encode_regions(photo, grid=3),
     lambda: clip.encode_regions(photo, grid=(1.5, 2)),
     lambda: clip.encode_regions(photo, grid=(1, 2), size=64.0),
@@ -47,9 +50,11 @@ for case in cases:
 EXPECTED = """\
 images is a tensor: give paths, PIL pictures or uint8 arrays.
 An image array is uint8 of height x width x 3, in RGB order; received uint8 of shape (2, 40, 64, 3).
-boxes of image 1 cannot be read (numpy reads it as object): give rows of x0, y0, x1, y1 in pixels.
+boxes of image 1 cannot be read (not everything in it is a number): give rows of x0, y0, x1, y1 in pixels.
 boxes is of type int: give a list, one entry an image, empty ones too.
-boxes of image 0 cannot be read (numpy reads it as <U3): give rows of x0, y0, x1, y1 in pixels.
+boxes of image 0 cannot be read (it holds text): give rows of x0, y0, x1, y1 in pixels.
+boxes of image 0 cannot be read (it holds text): give rows of x0, y0, x1, y1 in pixels.
+enlarge is 'a': give a positive factor; 1.0 is the box itself.
 grid is 3: give (rows, cols), two whole numbers.
 grid is (1.5, 2): give (rows, cols), two whole numbers.
 The image size 64.0 is not a side or (height, width) in whole pixels.

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
@@ -8,8 +10,17 @@ from closeup.data.record import Record
 from closeup.errors import DataError
 from closeup.geometry import areas
 from closeup.recipes.clipself_config import ClipSelfConfig
-from closeup.recipes.distill_regions import ImagePatches, MaskRegions, Proposals, RegionSource, region_source
+from closeup.recipes.distill_regions import (
+    FoundRegions,
+    ImagePatches,
+    MaskRegions,
+    Proposals,
+    RegionSource,
+    region_source,
+)
 from closeup.regions import grid_boxes
+from closeup.regions.propose import CoarseMasks, propose
+from tiny_clips import picture
 from tiny_pictures import Pictures
 
 
@@ -60,7 +71,7 @@ def test_a_quarter_of_the_picture_stands_in_for_no_region(source: RegionSource) 
     candidates = source.candidates(empty, 40, 60)
     assert candidates.boxes.tolist() == [[0, 0, 30, 20]]
     assert float(areas(candidates.boxes)) == 40 * 60 / 4
-    assert candidates.masks is None or candidates.masks.sum() == 40 * 60 / 4
+    assert candidates.masks is None or candidates.masks[:].sum() == 40 * 60 / 4
 
 
 def test_masks_bring_their_boxes() -> None:
@@ -68,12 +79,12 @@ def test_masks_bring_their_boxes() -> None:
     candidates = MaskRegions().candidates(example, 40, 64)
     assert candidates.masks is not None
     assert candidates.boxes[2].tolist() == [0, 10, 12, 40]
-    assert candidates.masks[2, 10:40, 0:12].all()
+    assert candidates.masks[:][2, 10:40, 0:12].all()
 
 
 @pytest.mark.parametrize("regions", ["proposals", "masks"])
 def test_missing_regions_are_named(regions: str) -> None:
-    source = region_source(ClipSelfConfig.from_dict({"regions": regions}))
+    source = region_source(ClipSelfConfig.from_dict({"regions": regions, "regions_from": "data"}))
     with pytest.raises(DataError, match=r"'one' has no .*regions='patches', which needs none"):
         source.candidates(record(), 40, 60)
 
@@ -86,3 +97,53 @@ def test_the_teacher_sees_more_than_a_proposal_and_no_more_than_a_patch() -> Non
     assert contexts == {"patches": 1.0, "proposals": 1.5, "masks": 1.0}
     assert region_source(ClipSelfConfig(context=2.0)).crop.enlarge == 2.0
     assert region_source(ClipSelfConfig(regions="masks")).crop.masked
+
+
+def source_of(regions: str, regions_from: str, cache: Path | None = None) -> RegionSource:
+    return region_source(ClipSelfConfig.from_dict({"regions": regions, "regions_from": regions_from}), cache)
+
+
+@pytest.mark.parametrize("regions", ["proposals", "masks"])
+def test_what_a_data_set_lacks_is_found_in_the_picture(regions: str) -> None:
+    labelled, plain = Pictures()[0], Pictures(labelled=False)[0]
+    found = propose(plain.load())
+    own = source_of(regions, "data").candidates(labelled, 40, 64)
+    for record, source, expected in (
+        (labelled, source_of(regions, "auto"), own),
+        (plain, source_of(regions, "auto"), found),
+        (labelled, source_of(regions, "found"), found),
+    ):
+        candidates = source.candidates(record, 40, 64)
+        assert torch.equal(candidates.boxes, expected.boxes)
+        assert (candidates.masks is not None) == (regions == "masks")
+        if candidates.masks is not None and expected.masks is not None:
+            assert torch.equal(candidates.masks[:], expected.masks[:])
+
+
+def test_regions_found_are_drawn_and_cut_out_as_those_of_data() -> None:
+    for regions in ("proposals", "masks"):
+        given, found = source_of(regions, "data"), source_of(regions, "found")
+        assert isinstance(found, FoundRegions)
+        assert found.crop == given.crop
+        first, second = (source.draw(50, np.random.default_rng(1)).tolist() for source in (given, found))
+        assert first == second
+    assert isinstance(source_of("patches", "found"), ImagePatches)
+
+
+def test_an_annotated_picture_without_a_region_is_not_searched(tmp_path: Path) -> None:
+    empty = record(boxes=torch.zeros(0, 4))
+    assert source_of("proposals", "auto", tmp_path).candidates(empty, 40, 60).boxes.tolist() == [[0, 0, 30, 20]]
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_picture_of_one_colour_has_a_region_too(tmp_path: Path) -> None:
+    for regions in ("proposals", "masks"):
+        assert source_of(regions, "auto", tmp_path).candidates(record(), 40, 60).boxes.tolist() == [[0, 0, 30, 20]]
+
+
+def test_masks_of_a_large_photograph_stay_small_until_they_are_drawn(tmp_path: Path) -> None:
+    image = picture(300, 700, 1).numpy()
+    candidates = source_of("masks", "auto", tmp_path).candidates(Record("large", image, None), 300, 700)
+    assert isinstance(candidates.masks, CoarseMasks)
+    assert candidates.masks.planes.shape[2] < 700
+    assert candidates.masks[torch.tensor([0])].shape == (1, 300, 700)

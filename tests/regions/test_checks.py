@@ -38,7 +38,11 @@ def test_no_boxes(value: object) -> None:
         ([[1, 2, 3]], r"shape \(1, 3\): give \(N, 4\)"),
         ([BOX, [1, 2]], r"boxes of the image cannot be read \(rows of different lengths\): give rows"),
         ("boxes.json", "cannot be read"),
-        (None, "cannot be read"),
+        (
+            [["a", 0, 3, 4]],
+            r"boxes of the image cannot be read \(it holds text\): give rows of x0, y0, x1, y1",
+        ),
+        (None, r"cannot be read \(not everything in it is a number\)"),
         (np.zeros((2, 4), dtype=bool), "type torch.bool"),
         (np.zeros((1, 2, 4)), r"shape \(1, 2, 4\)"),
     ],

@@ -109,7 +109,7 @@ def test_what_is_missing_is_named(image: PIL.Image.Image) -> None:
         crop_regions(image, box, torch.ones(1, 45, 37, dtype=torch.bool), masked)
 
 
-@pytest.mark.parametrize("values", [{"enlarge": 0.0}, {"enlarge": float("nan")}])
-def test_wrong_enlarge(values: dict[str, float]) -> None:
-    with pytest.raises(ConfigError, match="enlarge is"):
-        CropPolicy(**values)  # type: ignore[arg-type]
+@pytest.mark.parametrize("value", [0.0, -1.0, float("nan"), float("inf")])
+def test_wrong_enlarge(value: float) -> None:
+    with pytest.raises(ConfigError, match=f"enlarge is {value!r}: give a positive factor"):
+        CropPolicy(enlarge=value)

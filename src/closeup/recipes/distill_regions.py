@@ -1,12 +1,15 @@
-"""Where the regions of a distillation come from: grids of patches, boxes of a data set, or its masks."""
+"""Where the regions of a distillation come from: grids of patches, a data set's boxes or masks, or the picture."""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import lru_cache
+from pathlib import Path
 
 import numpy as np
+import PIL.Image
 import torch
 from jaxtyping import Bool, Int
 from torch import Tensor
@@ -16,7 +19,9 @@ from closeup.data.record import Record
 from closeup.errors import DataError
 from closeup.geometry import areas, clip_boxes, masks_to_boxes
 from closeup.recipes.clipself_config import ClipSelfConfig
+from closeup.recipes.found_regions import Found, RegionFinder
 from closeup.regions import CropPolicy, candidate_grids, grid_boxes
+from closeup.regions.propose import CoarseMasks
 
 SMALLEST, LARGEST = 8.0**2, 1024.0**2
 """Areas in pixels of the original image between which a box is used (``training/data.py``)."""
@@ -30,7 +35,7 @@ class Candidates:
     """All regions that may be drawn from one picture, in pixels of the original."""
 
     boxes: Boxes
-    masks: Masks | None = None
+    masks: Masks | CoarseMasks | None = None
 
     def __len__(self) -> int:
         """Return the number of regions."""
@@ -134,13 +139,45 @@ class MaskRegions(RegionSource):
         return rng.permutation(count)[: self.max_regions]
 
 
-def region_source(config: ClipSelfConfig) -> RegionSource:
-    """Return the source that a configuration names."""
+@dataclass(frozen=True, slots=True, eq=False)
+class FoundRegions(RegionSource):
+    """What is found in the picture, in the place of what ``given`` reads from a record; else as ``given``.
+
+    The paper's proposals are those of a detector trained on boxes; these take no labels and no training. With
+    ``always`` they are used for records that have regions of their own too. No box is too large: what fills a
+    photograph of many megapixels is seen as well as what fills a small one.
+    """
+
+    given: Proposals | MaskRegions
+    find: Callable[[PIL.Image.Image], Found]
+    crop: CropPolicy
+    always: bool = False
+
+    def candidates(self, record: Record, height: int, width: int) -> Candidates:
+        """Return what is found, or the record's own."""
+        own = record.masks if isinstance(self.given, MaskRegions) else record.boxes
+        if own is not None and not self.always:
+            return self.given.candidates(record, height, width)
+        return Candidates(*self.find(record.load()))
+
+    def draw(self, count: int, rng: np.random.Generator) -> Int[np.ndarray, " drawn"]:
+        """Return as many as ``given`` does."""
+        return self.given.draw(count, rng)
+
+
+def region_source(config: ClipSelfConfig, cache: str | Path | None = None) -> RegionSource:
+    """Return the source that a configuration names; what is found in pictures is kept in ``cache``, if given."""
     if config.regions == "patches":
         return ImagePatches(config.max_split, config.max_regions, CropPolicy(enlarge=config.context or 1.0))
+    given: Proposals | MaskRegions
     if config.regions == "proposals":
-        return Proposals(config.max_regions, CropPolicy(enlarge=config.context or PROPOSAL_CONTEXT))
-    return MaskRegions(config.max_regions, CropPolicy(enlarge=config.context or 1.0, masked=True))
+        given = Proposals(config.max_regions, CropPolicy(enlarge=config.context or PROPOSAL_CONTEXT))
+    else:
+        given = MaskRegions(config.max_regions, CropPolicy(enlarge=config.context or 1.0, masked=True))
+    if config.regions_from == "data":
+        return given
+    find = RegionFinder(cache, masks=config.regions == "masks")
+    return FoundRegions(given, find, given.crop, always=config.regions_from == "found")
 
 
 @lru_cache(maxsize=256)
@@ -155,5 +192,5 @@ def _usable(boxes: Boxes) -> Bool[Tensor, " count"]:
 def _lacking(record: Record, what: str, regions: str) -> DataError:
     return DataError(
         f"Record {record.id!r} has no {what}, which regions={regions!r} needs. "
-        "Give a data set that has them, or regions='patches', which needs none."
+        "Give a data set that has them, regions_from='found', or regions='patches', which needs none."
     )

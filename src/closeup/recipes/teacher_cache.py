@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -17,9 +16,10 @@ from closeup._types import Embeddings
 from closeup.data.atomic import write_json
 from closeup.errors import CloseupError
 from closeup.recipes.distill_regions import Candidates
+from closeup.recipes.found_regions import picture_digest
+from closeup.regions.propose import CoarseMasks
 from closeup.text.cache import content_key
 
-KEY_BYTES = 16
 Addresses = Int[Tensor, "count 3"]
 """Where embeddings are kept: the two words of a picture's key, and a row of its file."""
 
@@ -93,12 +93,12 @@ class TeacherStore:
 
 def picture_key(picture: PIL.Image.Image, candidates: Candidates | None = None) -> bytes:
     """Return the digest of a picture's pixels and, where given, of all its candidate regions."""
-    digest = hashlib.blake2b(repr(picture.size).encode(), digest_size=KEY_BYTES)
-    digest.update(picture.tobytes())
+    digest = picture_digest(picture)
     if candidates is not None:
         digest.update(candidates.boxes.numpy().tobytes())
         if candidates.masks is not None:
-            digest.update(np.packbits(candidates.masks.numpy()).tobytes())
+            planes = candidates.masks.planes if isinstance(candidates.masks, CoarseMasks) else candidates.masks
+            digest.update(np.packbits(planes.numpy()).tobytes())
     return digest.digest()
 
 

@@ -153,7 +153,7 @@ def _as_tensor(value: object, what: str, wanted: str) -> Tensor:
     try:
         array = np.asarray(value)
         if array.dtype.kind not in "biuf":
-            raise TypeError(f"numpy reads it as {array.dtype}")
+            raise TypeError("it holds text" if array.dtype.kind in "US" else "not everything in it is a number")
         # Torch has neither foreign byte orders nor much arithmetic on wide unsigned numbers.
         wide = array.dtype.kind == "u" and array.itemsize > 1
         return torch.from_numpy(array.astype(np.int64 if wide else array.dtype.newbyteorder("="), order="C"))

@@ -22,6 +22,10 @@ OPENAI_MEAN = (0.48145466, 0.4578275, 0.40821073)
 """The mean colour of CLIP's training images, red, green and blue from 0 to 1."""
 
 
+def _is_positive(value: object) -> bool:
+    return isinstance(value, (int, float)) and math.isfinite(value) and value > 0
+
+
 @dataclass(frozen=True, slots=True)
 class CropPolicy:
     """How a region is cut out and brought to the model's input size.
@@ -43,7 +47,7 @@ class CropPolicy:
     """Whether pixels outside the region's mask are replaced by the fill."""
 
     def __post_init__(self) -> None:
-        if not (math.isfinite(self.enlarge) and self.enlarge > 0):
+        if not _is_positive(self.enlarge):
             raise ConfigError(f"enlarge is {self.enlarge!r}: give a positive factor; 1.0 is the box itself.")
         if self.fill not in get_args(Fill):
             raise ConfigError(f"fill is {self.fill!r}: use one of {get_args(Fill)}.")
