@@ -48,6 +48,10 @@ def weights(recipe: Recipe) -> dict[str, Tensor]:
     return {name: value.detach().clone() for name, value in recipe.module.named_parameters()}
 
 
+def logged(folder: Path) -> list[dict[str, float]]:
+    return [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
+
+
 def trained(make: Callable[[], Recipe], settings: TrainConfig, folder: Path) -> dict[str, Tensor]:
     recipe = make()
     train(recipe, settings, folder)
@@ -76,7 +80,7 @@ class OneBatch(Recipe):
 @every_recipe
 def test_the_loss_falls(make: Callable[[], Recipe], tmp_path: Path) -> None:
     train(OneBatch(make(), 8), config(12, rate=1e-3), tmp_path)
-    losses = [json.loads(line)["loss"] for line in (tmp_path / "log.jsonl").read_text().splitlines()]
+    losses = [line["loss"] for line in logged(tmp_path)]
     assert min(losses[-3:]) < losses[0] - 0.1
 
 
@@ -103,6 +107,20 @@ def test_workers_do_not_change_the_result(make: Callable[[], Recipe], tmp_path: 
     alone = trained(make, config(2), tmp_path / "a")
     helped = trained(make, config(2, workers=2), tmp_path / "b")
     assert all(torch.equal(value, helped[name]) for name, value in alone.items())
+
+
+@every_recipe
+def test_a_batch_in_parts_is_the_batch(make: Callable[[], Recipe], tmp_path: Path) -> None:
+    settings = config(3, accumulate=4)
+    if not make().divisible:
+        with pytest.raises(ConfigError, match=r"`accumulate` is 4: .* Set it to 1"):
+            train(make(), settings, tmp_path)
+        return
+    whole, parts = trained(make, config(3), tmp_path / "whole"), trained(make, settings, tmp_path / "parts")
+    for name, value in whole.items():
+        torch.testing.assert_close(parts[name], value, atol=1e-6, rtol=0, msg=name)
+    figures = [logged(tmp_path / name)[-1] for name in ("whole", "parts")]
+    assert figures[0]["loss"] == pytest.approx(figures[1]["loss"], abs=2e-6)
 
 
 @every_recipe
@@ -141,9 +159,10 @@ def test_resuming_nothing_is_a_clear_error(tmp_path: Path) -> None:
         train(pretrain(), config(2), tmp_path, resume=True)
 
 
-def test_a_broken_state_is_a_clear_error(tmp_path: Path) -> None:
+@pytest.mark.parametrize("file", ["module.safetensors", "optimizers.pt"])
+def test_a_broken_state_is_a_clear_error(file: str, tmp_path: Path) -> None:
     train(pretrain(), config(1), tmp_path)
-    (tmp_path / "state-00000001" / "module.safetensors").write_bytes(b"torn")
+    (tmp_path / "state-00000001" / file).write_bytes(b"torn")
     with pytest.raises(DataError, match="cannot be read"):
         train(pretrain(), config(1), tmp_path, resume=True)
 
@@ -167,8 +186,7 @@ def test_a_resumed_log_has_every_step_once(tmp_path: Path) -> None:
     with (tmp_path / "log.jsonl").open("a") as log:
         log.write(json.dumps({"step": 3, "loss": 0.0}) + "\n")
     train(pretrain(), config(4), tmp_path, resume=True)
-    steps = [json.loads(line)["step"] for line in (tmp_path / "log.jsonl").read_text().splitlines()]
-    assert steps == [1, 2, 3, 4]
+    assert [line["step"] for line in logged(tmp_path)] == [1, 2, 3, 4]
 
 
 class Explodes(OneBatch):
@@ -205,6 +223,7 @@ def test_ctrl_c_finishes_the_step_and_saves(tmp_path: Path) -> None:
         ({"batch_size": 6, "accumulate": 4}, "must divide `batch_size`"),
         ({"warmup": -1}, "`warmup` must not be negative"),
         ({"optimizer": "adam"}, "Did you mean 'adamw'"),
+        ({"trackers": ("tensorbord",)}, "Unknown tracker 'tensorbord'. Did you mean 'tensorboard'"),
     ],
 )
 def test_bad_settings_are_named(changes: dict[str, object], said: str) -> None:

@@ -28,9 +28,9 @@ class Readable:
 
     def __getitem__(self, index: int, /) -> Record:
         count = len(self._reader)
-        for number in (index, *((index + ahead) % count for ahead in range(1, count))):
+        for ahead in range(count):
             try:
-                record = self._reader[number]
+                record = self._reader[(index + ahead) % count if ahead else index]
                 return replace(record, image=record.load())
             except ImageError as error:
                 warnings.warn(f"left out: {error}", stacklevel=2)

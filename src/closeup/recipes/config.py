@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from closeup.errors import ConfigError, suggest
+from closeup.recipes.trackers import check_trackers
 
 OPTIMIZERS = ("adamw", "muon")
 PRECISIONS = ("auto", "fp32", "bf16", "fp16")
@@ -17,10 +18,12 @@ class TrainConfig:
 
     ``batch_size`` counts pictures of one optimiser step over all processes. The rate rises over ``warmup``
     steps and falls on a cosine to ``final_rate`` times ``rate``. ``precision`` ``auto`` is bf16 autocast
-    where the machine is faster at it.
+    where the machine is faster at it. ``accumulate`` is the number of parts that a batch is computed in, one after
+    the other, to save memory; the step is the same. ``trackers`` are told every line of the log: ``tensorboard`` or
+    any other that Accelerate knows.
 
     Raises:
-        ConfigError: a value outside its range.
+        ConfigError: a value outside its range, or a tracker that is not installed.
     """
 
     steps: int
@@ -40,6 +43,7 @@ class TrainConfig:
     log_every: int = 20
     evaluate_every: int = 500
     save_every: int = 500
+    trackers: tuple[str, ...] = ()
 
     SCHEDULE: ClassVar[tuple[str, ...]] = (
         "steps",
@@ -69,3 +73,4 @@ class TrainConfig:
             value = getattr(self, name)
             if value not in choices:
                 raise ConfigError(f"Unknown {name} {value!r}. {suggest(str(value), choices)}")
+        check_trackers(self.trackers)

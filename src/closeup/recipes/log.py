@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from pathlib import Path
 from typing import Any
 
+from closeup.data.atomic import replacing
 from closeup.errors import CloseupError
 
 LOG = "log.jsonl"
@@ -21,11 +23,10 @@ class TrainingLog:
 
     def __init__(self, path: Path, start: int) -> None:
         self._path = path
+        kept = [line for line in read_log(path) if line["step"] <= start] if start else []
         try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            known = path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
-            kept = [line for line in known if json.loads(line)["step"] <= start] if start else []
-            path.write_text("".join(f"{line}\n" for line in kept), encoding="utf-8")
+            with replacing(path) as fresh:
+                fresh.write_text("".join(f"{json.dumps(line)}\n" for line in kept), encoding="utf-8")
         except OSError as error:
             raise self._unwritable(error) from error
 
@@ -43,3 +44,14 @@ class TrainingLog:
             f"Cannot write the log {str(self._path)!r}: {error.strerror or error}. "
             "Free some space or choose another folder, then resume."
         )
+
+
+def read_log(path: Path) -> list[dict[str, Any]]:
+    """Return the lines of a log, none where there is no log; what a kill has left half written is passed over."""
+    if not path.is_file():
+        return []
+    lines = []
+    for text in path.read_text(encoding="utf-8").splitlines():
+        with contextlib.suppress(json.JSONDecodeError):
+            lines.append(json.loads(text))
+    return lines

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Iterator
 from typing import Any
 
@@ -54,9 +55,11 @@ def loader(recipe: Recipe, batches: ShardedBatches, workers: int, *, pin: bool =
         persistent_workers=False,
         pin_memory=pin,
         prefetch_factor=4 if workers else None,
-        worker_init_fn=_one_thread if workers else None,
+        worker_init_fn=_prepare_worker if workers else None,
     )
 
 
-def _one_thread(_: int) -> None:
+def _prepare_worker(_: int) -> None:
     torch.set_num_threads(1)
+    # Ctrl-C goes to a whole group of processes; the step that it lets finish may still wait for a batch.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)

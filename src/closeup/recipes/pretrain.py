@@ -32,9 +32,13 @@ class Pretrain(Recipe):
 
     Pictures are brought to the native size by the model's own preprocessing. Held-out close-ups of the
     world tell in the log which attributes the model can name so far: the loss does not.
+
+    Every picture of the global batch is compared with every caption of it, so a batch cannot be computed in parts:
+    ``accumulate`` above 1 is a ConfigError. Several processes do share a batch, exactly.
     """
 
     name: ClassVar[str] = "pretrain"
+    divisible: ClassVar[bool] = False
 
     def __init__(self, clip: Clip, source: Captioned, *, probes: int = 240) -> None:
         self.clip = clip

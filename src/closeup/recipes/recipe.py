@@ -21,6 +21,8 @@ class Recipe(ABC):
     """
 
     name: ClassVar[str]
+    divisible: ClassVar[bool] = True
+    """Whether a batch may be computed in parts; not where the pictures of a batch are compared with each other."""
     module: nn.Module
 
     @abstractmethod
@@ -38,6 +40,14 @@ class Recipe(ABC):
     def decays(self, name: str, parameter: nn.Parameter) -> bool:
         """Return whether weight decay applies: to matrices, not to gains, biases and scalars."""
         return parameter.ndim >= 2
+
+    def terms(self, batch: Batch) -> int | None:
+        """Return how many terms the loss of a batch is the mean of, if it is not one a picture.
+
+        The loop then gives ``module`` the mean of this number over all parts and processes as ``batch["terms"]``: a
+        part that divides by it, and not by its own number, adds its share to the mean over the whole global batch.
+        """
+        return None
 
     def after_step(self) -> None:  # noqa: B027  (most recipes have nothing to do here)
         """Run after every optimiser step, for constraints on parameters."""

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
-import os
 import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,11 +11,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import nn
 
 from closeup.errors import CloseupError, DataError
+from closeup.models.disk import write_objects, write_tensors
 
 _POINTER = "state.json"
 
@@ -35,17 +35,18 @@ def save_state(folder: Path, module: nn.Module, optimizers: Sequence[torch.optim
         CloseupError: the disk is full or the folder cannot be written; the last state stays as it was.
     """
     fresh = folder / f"state-{state.step:08d}"
+    pointer = folder / f"{_POINTER}.new"
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        fresh.mkdir(exist_ok=True)
+        fresh.mkdir(parents=True, exist_ok=True)
         tensors = {name: value.detach().contiguous().cpu() for name, value in module.state_dict().items()}
-        save_file(_unshared(tensors), fresh / "module.safetensors")
-        torch.save([optimizer.state_dict() for optimizer in optimizers], fresh / "optimizers.pt")
-        pointer = folder / f"{_POINTER}.{os.getpid()}"
+        write_tensors(_unshared(tensors), fresh / "module.safetensors")
+        write_objects([optimizer.state_dict() for optimizer in optimizers], fresh / "optimizers.pt")
         pointer.write_text(json.dumps({"folder": fresh.name, "step": state.step, "config": state.config}, indent=1))
-        os.replace(pointer, folder / _POINTER)
+        pointer.replace(folder / _POINTER)
     except OSError as error:
         shutil.rmtree(fresh, ignore_errors=True)
+        with contextlib.suppress(OSError):
+            pointer.unlink(missing_ok=True)
         raise CloseupError(
             f"Cannot write the checkpoint of step {state.step} to {folder}: {error.strerror or error}. "
             "The last good checkpoint is untouched; free some space or choose another folder, then resume."
@@ -75,7 +76,7 @@ def load_state(folder: Path, module: nn.Module, optimizers: Sequence[torch.optim
         states = torch.load(place / "optimizers.pt", weights_only=True, map_location="cpu")
         for optimizer, state in zip(optimizers, states, strict=True):
             optimizer.load_state_dict(state)
-    except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
+    except Exception as error:  # a torn file makes its reader fail in any way
         raise DataError(f"The training state in {folder} cannot be read: {error}. Start without --resume.") from error
     return SavedState(saved["step"], saved["config"])
 
