@@ -80,6 +80,20 @@ def test_it_ends_with_gained_and_forgotten(closeup: Run, photos: Path, small_cli
     assert "Forgotten: zero-shot classification" in shown.out
 
 
+def test_a_student_may_attend_inside_windows(
+    closeup: Run, photos: Path, small_clip_folder: Path, tmp_path: Path
+) -> None:
+    closeup(*command(photos, small_clip_folder, "plain", *NO_REPORT))
+    report = ("--report", WORLD, "--report-limit", "2", "--report-close-ups", "12")
+    ran = closeup(*command(photos, small_clip_folder, "windowed", *report, "--window", "2", "--json"))
+    assert ran.code == 0, ran.err
+    assert read(tmp_path / "windowed" / "card.json")["config"]["window"] == 2
+    assert load(tmp_path / "plain").fingerprint != load(tmp_path / "windowed").fingerprint
+    before, after = load(small_clip_folder, precision="fp32"), load(tmp_path / "windowed", precision="fp32")
+    expected = evaluate_forgetting(before, after, open_reader(WORLD), size=32, close_ups=12, window=2).to_dict()
+    assert ran.json["forgetting"]["rows"] == expected["rows"]
+
+
 def test_a_finished_training_is_blended_anew(
     closeup: Run, photos: Path, small_clip_folder: Path, small_clip: Clip, tmp_path: Path
 ) -> None:
@@ -147,12 +161,17 @@ CASES: dict[str, tuple[Words, str]] = {
     "unknown recipe": (lambda p, m: ["adapt", "clipslef", "--images", p], "'clipself'"),
     "unknown regions": (lambda p, m: command(p, m, "out", "--regions", "boxs"), "boxs"),
     "unknown route": (lambda p, m: command(p, m, "out", "--route", "vlaue"), "'value'"),
+    "unknown tracker": (lambda p, m: command(p, m, "out", "--tracker", "tensorbord"), "'tensorboard'"),
     "unknown model": (lambda p, m: command(p, Path("ViT-B-61/openai"), "out"), "'ViT-B-16/openai'"),
     "no pictures": (lambda p, m: command(p / "none", m, "out"), "none"),
     "no picture in the folder": (lambda p, m: command(m, m, "out"), "no image"),
-    "pictures without boxes": (lambda p, m: command(p, m, "out", "--regions", "proposals"), "boxes"),
+    "pictures without boxes": (
+        lambda p, m: command(p, m, "out", "--regions", "proposals", "--regions-from", "data"),
+        "boxes",
+    ),
     "too many blocks": (lambda p, m: command(p, m, "out", "--blocks", "9"), "3 blocks"),
     "no blocks": (lambda p, m: command(p, m, "out", "--blocks", "0"), "`blocks`"),
+    "no window": (lambda p, m: command(p, m, "out", "--window", "0"), "`window`"),
     "no steps": (lambda p, m: command(p, m, "out", "--steps", "0"), "`steps`"),
     "out is a file": (lambda p, m: command(p, m, p / "a.png"), "a.png"),
     "out is no model": (lambda p, m: command(p, m, p), "not a saved model"),

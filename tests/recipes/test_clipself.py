@@ -219,14 +219,17 @@ def test_samples_depend_on_the_seed_and_the_position_alone() -> None:
             assert torch.equal(first.sample(epoch * 4 + offset).image, expected)
 
 
-def test_keeping_the_global_embedding_adds_its_cosine() -> None:
-    recipe = made(keep_global=0.7)
+@pytest.mark.parametrize("crops", [0, 1, 3])
+def test_keeping_the_global_embedding_adds_its_cosine(crops: int) -> None:
+    recipe = made(keep_global=0.7, keep_crops=crops)
     parts = {name: float(value.detach()) for name, value in recipe.module(batch_of(recipe, 0, 1)).items()}
     assert parts["whole"] == pytest.approx(0, abs=1e-6), "student and teacher are still the same"
     stirred(recipe)
     parts = {name: float(value.detach()) for name, value in recipe.module(batch_of(recipe, 0, 1)).items()}
     order = np.random.default_rng([0, 1, 0]).permutation(4)[:2].tolist()
     views = torch.stack([recipe.clip.preprocess(Pictures()[index].load())[0] for index in order])
+    cut_out = [recipe.sample(position).regions for position in range(2)]
+    views = torch.cat([views, *(wanted.views[:crops] for wanted in cut_out if wanted is not None)])
     with torch.no_grad():
         expected = 1 - F.cosine_similarity(recipe.clip.encode_image(views), recipe.teacher(views)).mean()
     assert parts["whole"] == pytest.approx(float(expected), abs=1e-6)
@@ -277,6 +280,22 @@ def test_a_size_that_the_patch_does_not_divide_is_padded() -> None:
         torch.testing.assert_close(recipe.module(batch)["loss"], expected)
 
 
+@pytest.mark.parametrize("make", [vit_clip, eva_clip, lambda: as_clip(timm_vit_clip(proj="linear"))])
+def test_a_student_that_attends_inside_windows(make: Callable[[], Clip]) -> None:
+    recipe = stirred(made(make(), window=2, size=64))
+    clip, batch = recipe.clip, batch_of(recipe, 0, 1)
+    loss = recipe.module(batch)["loss"]
+    with torch.no_grad():
+        maps = clip.encode_dense(batch["images"], window=2)
+        cells = [batch["boxes"][batch["owners"] == index] * 64 / clip.patch for index in range(2)]
+        pooled = roi_align(maps, cells, 1, aligned=True)[..., 0, 0]
+        expected = 1 - F.cosine_similarity(pooled, recipe.teacher(batch["views"])).mean()
+        torch.testing.assert_close(loss.detach(), expected)
+    loss.backward()
+    assert all(parameter.grad is not None for parameter in recipe.trainable().values())
+    assert set(recipe.trainable()) == set(made(make()).trainable())
+
+
 def test_the_student_is_given_64_cells_a_side_by_default() -> None:
     assert ClipSelf(vit_clip(), Pictures()).size == 512
 
@@ -305,10 +324,13 @@ def test_what_cannot_be_is_said_before_training() -> None:
         made(blocks=4)
     with pytest.raises(InputError, match="Unknown route 'values'"):
         made(route="values")
+    with pytest.raises(InputError, match="no meaning for a ResNet tower"):
+        made(as_clip(resnet_clip()), window="native")
     with pytest.raises(DataError, match="empty"):
         ClipSelf(vit_clip(), Pictures(0))
+    of_data = SMALL.replace(regions="proposals", regions_from="data")
     with pytest.raises(DataError, match="has no boxes"):
-        ClipSelf(vit_clip(), Pictures(labelled=False), SMALL.replace(regions="proposals")).sample(0)
+        ClipSelf(vit_clip(), Pictures(labelled=False), of_data).sample(0)
 
 
 @pytest.mark.parametrize(
@@ -318,8 +340,12 @@ def test_what_cannot_be_is_said_before_training() -> None:
         ({"blocks": 0}, "`blocks` must be positive"),
         ({"size": -1}, "`size` must be positive"),
         ({"scales": (0,)}, "`scales` must be sizes"),
+        ({"keep_crops": -1}, "`keep_crops` must not be negative"),
         ({"keep_global": -0.1}, "`keep_global` must not be negative"),
         ({"image_only": True, "keep_global": 1.0}, "Drop one"),
+        ({"window": 0}, "`window` must be at least 1 cell"),
+        ({"window": "natve"}, "window must be"),
+        ({"image_only": True, "window": 4}, "Drop one"),
         ({"regions": "boxes"}, "regions cannot be 'boxes'"),
     ],
 )

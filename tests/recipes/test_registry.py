@@ -5,14 +5,14 @@ import os
 import pytest
 
 from closeup.errors import ConfigError, InputError
-from closeup.recipes.clipself_config import paper, released
+from closeup.recipes.clipself_config import paper, released, tiny
 from closeup.recipes.registry import REGISTRY, get_recipe
 
 COCO = 118_287
 CLIPSELF = REGISTRY["clipself"]
 
 
-@pytest.mark.parametrize(("name", "preset"), [("paper", paper), ("released", released)])
+@pytest.mark.parametrize(("name", "preset"), [("paper", paper), ("released", released), ("tiny", tiny)])
 def test_a_preset_is_as_written_but_for_the_workers(name: str, preset: object) -> None:
     what, how = CLIPSELF.settings(name, COCO, {}, {"workers": 4})
     assert (what, how) == preset(COCO)  # type: ignore[operator]

@@ -11,6 +11,7 @@ from closeup.cli.evaluate_forgetting import MeasureOptions, report_lines
 from closeup.cli.fields import Flag, Maybe
 from closeup.cli.files import check_folder, counted
 from closeup.cli.output import show, show_json
+from closeup.models.windows import Window
 from closeup.predict.forgetting import CLOSE_UPS
 from closeup.predict.forgetting_report import ForgettingReport
 from closeup.recipes.run_adapt import Adaptation, Adapted, adapt
@@ -29,7 +30,8 @@ class ClipSelf:
 
         closeup adapt clipself --images photos/ --model tiny --out my-clip
         closeup adapt clipself --images photos/ --model ViT-B-16/openai --size 672 --blocks 6 --alpha 0.7 --out my-clip
-        closeup adapt clipself --images coco:/data/coco --regions proposals --keep-global 1 --cache cache/ --out my-clip
+        closeup adapt clipself --images photos/ --regions proposals --keep-global 1 --cache cache/ --out my-clip
+        closeup adapt clipself --images "coco:boxes.json?images=photos&masks=no" --regions proposals --out my-clip
         accelerate launch -m closeup adapt clipself --images photos/ --model tiny --out my-clip --resume
 
     The model is a folder that open_clip loads as local-dir:FOLDER; the log and the state to resume from lie beside
@@ -45,15 +47,23 @@ class ClipSelf:
     model: str = "tiny"
     """The model to adapt: a name as in "tiny" or "ViT-B-16/openai", or a folder of a model."""
 
+    start: Maybe[str] = None
+    """A model adapted from it to go on from; the teacher is still the model as it was."""
+
     split: Maybe[str] = None
     """The split of a data set: train unless its line says otherwise."""
 
     preset: str = "paper"
-    """The settings not given here: "paper" (batch 16, 6 epochs, gradients exchanged) or "released" (what the official
-    scripts really did: batch 2, an eighth of the pictures)."""
+    """The settings not given here: "paper" (batch 16, 6 epochs, gradients exchanged) "released" (what the official
+    scripts really did: batch 2, an eighth of the pictures) or "tiny" (for small models: Muon, a high rate, one visit
+    to each picture)."""
 
     regions: Literal["patches", "proposals", "masks"] = "patches"
-    """What is cut out: cells of random grids, a data set's boxes, or its masks (beyond the paper)."""
+    """What is cut out: cells of random grids, boxes, or masks (beyond the paper)."""
+
+    regions_from: Literal["auto", "data", "found"] = "auto"
+    """Whose boxes or masks: the data set's, or those found in the pictures themselves, as by closeup propose; "auto" is
+    the data set's where it has them, else found."""
 
     splits: Maybe[int] = None
     """The most rows or columns of a grid of patches, 6 in the paper."""
@@ -70,8 +80,15 @@ class ClipSelf:
     route: str = "value"
     """How the student's last block is replaced to keep features local."""
 
+    window: Maybe[Window] = None
+    """Cells along a side of windows that the student's attention stays inside, or "native" for the grid that the model
+    was trained on; attention over the whole map unless given."""
+
     keep_global: float = 0.0
     """Weight of a term that holds whole-image embeddings where they were, against forgetting; 0 in the paper."""
+
+    keep_crops: Maybe[int] = None
+    """How many cut-outs of a picture that term holds besides the whole picture; 1 unless given."""
 
     image_only: Flag = False
     """Distil whole pictures and no regions: an ablation."""
@@ -98,6 +115,9 @@ class ClipSelf:
     rate: Maybe[float] = None
     """The highest learning rate; 1e-5 in the paper, small models bear more."""
 
+    optimizer: Maybe[Literal["adamw", "muon"]] = None
+    """AdamW, as in the paper, or Muon, by which small models learn from fewer pictures."""
+
     warmup: Maybe[int] = None
     """Steps in which the rate rises; the preset's, but at most a tenth of all, unless given."""
 
@@ -113,8 +133,15 @@ class ClipSelf:
     save_every: Maybe[int] = None
     """Steps from one saved state to the next."""
 
+    tracker: Maybe[tuple[str, ...]] = None
+    """Where the figures of the log go besides: "tensorboard", or other trackers that Accelerate knows."""
+
     dtype: Literal["fp32", "fp16"] = "fp32"
     """Numbers of the saved weights; fp16 halves the file."""
+
+    form: Literal["whole", "changes"] = "whole"
+    """What is saved: the whole model, which open_clip loads without Closeup, or only what changed, for Closeup to load
+    over the base: for a large model of which a few blocks learned, a small file."""
 
     resume: Flag = False
     """Go on from the last saved state; an error where there is none. A finished training is saved again, so that
@@ -137,18 +164,21 @@ class ClipSelf:
 
     def config(self) -> dict[str, Any]:
         """Return the recipe's settings that are given."""
-        told = {"max_split": self.splits, "size": self.size, "blocks": self.blocks, "scales": self.scales}
+        told: dict[str, Any] = {"max_split": self.splits, "size": self.size, "blocks": self.blocks}
+        told |= {"scales": self.scales, "keep_crops": self.keep_crops}
         return {name: value for name, value in told.items() if value is not None} | {
             "regions": self.regions,
+            "regions_from": self.regions_from,
             "route": self.route,
+            "window": self.window,
             "keep_global": self.keep_global,
             "image_only": self.image_only,
         }
 
     def training(self) -> dict[str, Any]:
         """Return the loop's settings that are given."""
-        names = ("steps", "batch_size", "accumulate", "rate", "warmup", "precision", "workers", "seed", "save_every")
-        told = {name: getattr(self, name) for name in names}
+        names = ("steps", "batch_size", "accumulate", "rate", "optimizer", "warmup", "precision", "workers", "seed")
+        told = {name: getattr(self, name) for name in (*names, "save_every")} | {"trackers": self.tracker}
         return {name: value for name, value in told.items() if value is not None}
 
 
@@ -163,6 +193,7 @@ def run(options: ClipSelf) -> int:
         limit=options.report_limit,
         close_ups=options.report_close_ups,
         route=options.route,
+        window=options.window,
         size=options.size,
         precision="fp32" if options.precision == "fp32" else "auto",
     )
@@ -191,6 +222,7 @@ def _adapt(options: ClipSelf) -> Adapted:
         recipe="clipself",
         images=options.images,
         model=options.model,
+        start=options.start,
         split=options.split,
         preset=options.preset,
         config=options.config(),
@@ -199,6 +231,7 @@ def _adapt(options: ClipSelf) -> Adapted:
         cache=options.cache,
         precompute=options.precompute,
         dtype=options.dtype,
+        form=options.form,
     )
     resume = options.resume or (options.resume_if_started and is_started(options.out))
     return adapt(wanted, options.out, resume=resume, watch=_counting)

@@ -17,16 +17,20 @@ from open_clip.convert import convert_state_dict
 from open_clip.model import convert_to_custom_text_state_dict, resize_pos_embed, resize_text_pos_embed
 from open_clip.tokenizer import HFTokenizer
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from closeup.errors import InputError, ModelError
 from closeup.models.clip import Clip
+from closeup.models.disk import write_tensors
 from closeup.models.official_keys import is_official_eva, official_eva_to_timm
 
 CONFIG = "open_clip_config.json"
 WEIGHTS = "open_clip_model.safetensors"
 CARD = "card.json"
+
+CHANGES = "changes.safetensors"
+"""A folder with this file, and a card that names the base, is a model to ``load`` (``models.changes``)."""
 
 
 def read_state_dict(path: Path) -> dict[str, Tensor]:
@@ -93,11 +97,11 @@ def save_local_dir(
 
     The folder holds open_clip's config, the weights as safetensors, the tokenizer's files where it is not
     open_clip's own, and ``card`` as ``card.json``. A folder of this form is replaced; InputError for any other
-    that is not empty. It appears whole or not at all. ``fp16`` halves the file; loading gives fp32 again.
+    that is not empty. It appears whole or not at all; OSError where the disk is full. ``fp16`` halves the file; loading
+    gives fp32 again.
     """
     folder = Path(folder)
-    if folder.exists() and not (folder / CONFIG).is_file() and (not folder.is_dir() or any(folder.iterdir())):
-        raise InputError(f"{str(folder)!r} exists and is not a saved model. Choose another folder, or empty it.")
+    check_replaceable(folder)
     folder.parent.mkdir(parents=True, exist_ok=True)
     fresh = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
     try:
@@ -115,6 +119,13 @@ def save_local_dir(
     return folder
 
 
+def check_replaceable(folder: Path) -> None:
+    """Raise InputError unless a model may be saved as a folder: there is none, an empty one, or a saved model."""
+    saved = (folder / CONFIG).is_file() or (folder / CHANGES).is_file()
+    if folder.exists() and not saved and (not folder.is_dir() or any(folder.iterdir())):
+        raise InputError(f"{str(folder)!r} exists and is not a saved model. Choose another folder, or empty it.")
+
+
 def _write(clip: Clip, folder: Path, card: Mapping[str, Any], dtype: str) -> None:
     config = {
         "model_cfg": clip.config["model_cfg"],
@@ -127,14 +138,15 @@ def _write(clip: Clip, folder: Path, card: Mapping[str, Any], dtype: str) -> Non
     }
     (folder / CONFIG).write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
     (folder / CARD).write_text(json.dumps({"name": clip.name, **card}, indent=2) + "\n", encoding="utf-8")
-    weights = {name: _stored(tensor, dtype) for name, tensor in clip.model.state_dict().items()}
-    save_file(weights, folder / WEIGHTS, metadata={"format": "pt"})
+    weights = {name: stored(tensor, dtype) for name, tensor in clip.model.state_dict().items()}
+    write_tensors(weights, folder / WEIGHTS, {"format": "pt"})
     (folder / WEIGHTS).chmod(0o644)
     if "hf_tokenizer_name" in clip.config["model_cfg"]["text_cfg"] and isinstance(clip.tokenizer, HFTokenizer):
         clip.tokenizer.save_pretrained(str(folder))
 
 
-def _stored(tensor: Tensor, dtype: str) -> Tensor:
+def stored(tensor: Tensor, dtype: str) -> Tensor:
+    """Return a tensor as it goes into a file: on the CPU, contiguous, floating point halved for ``fp16``."""
     halve = dtype == "fp16" and tensor.is_floating_point() and tensor.ndim > 0
     return (tensor.detach().half() if halve else tensor.detach()).cpu().clone().contiguous()
 

@@ -7,7 +7,7 @@ import logging
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,8 @@ import torch
 from torch import nn
 
 from closeup.errors import CloseupError, InputError, ModelError, suggest
-from closeup.models.checkpoint import CONFIG, WEIGHTS, load_weights, read_state_dict
+from closeup.models.changes import apply_changes
+from closeup.models.checkpoint import CARD, CHANGES, CONFIG, WEIGHTS, load_weights, read_state_dict
 from closeup.models.clip import Clip, Tokenizer
 from closeup.models.precision import check_precision
 
@@ -43,6 +44,8 @@ class Source:
     tag: str | None = None
     weights: Path | None = None
     seed: int | None = None
+    changes: Path | None = None
+    """The folder of what an adaptation changed; all else is that of its base."""
 
 
 def load(
@@ -54,10 +57,10 @@ def load(
 ) -> Clip:
     """Load a CLIP by name, ready for inference (eval mode, fp32 weights).
 
-    ``name`` is ``tiny`` (ships inside), ``ViT-B-16/openai`` (open_clip's architecture and tag),
-    ``hf-hub:owner/name``, ``local-dir:FOLDER`` or the folder alone, a checkpoint file (official CLIPSelf and
-    EVA-CLIP key names included), ``ViT-B-16/path/to/file.pt``, or ``random:ViT-B-16@seed`` (no weights; seed 0
-    if left out; ``random:tiny`` and ``random:FOLDER`` too).
+    ``name`` is ``tiny`` or another model that ships inside (``packaged_models``), ``ViT-B-16/openai`` (open_clip's
+    architecture and tag), ``hf-hub:owner/name``, ``local-dir:FOLDER`` or the folder alone, a checkpoint file (official
+    CLIPSelf and EVA-CLIP key names included), ``ViT-B-16/path/to/file.pt``, or ``random:ViT-B-16@seed`` (no weights;
+    seed 0 if left out; ``random:tiny`` and ``random:FOLDER`` too).
 
     Args:
         name: As above.
@@ -77,6 +80,8 @@ def load(
         model, preprocess = _create(source)
     config = {"model_cfg": source.config["model_cfg"], "preprocess_cfg": preprocess}
     clip = Clip(model, config, name=str(name), tokenizer=_tokenizer(source.name), precision=precision)
+    if source.changes is not None:
+        clip = _changed(clip, source.changes)
     return clip.to(target)
 
 
@@ -87,8 +92,8 @@ def find(name: str, architecture: str | None = None) -> Source:
             f"The model {name!r} tells its own architecture; {architecture!r} was given too. "
             "Leave it out: it is for checkpoint files."
         )
-    if name == "tiny":
-        return _folder(_packaged("tiny"))
+    if name == "tiny" or name in packaged_models():
+        return _folder(_packaged(name))
     for scheme, finder in SCHEMES.items():
         if name.startswith(scheme):
             return finder(name.removeprefix(scheme))
@@ -101,6 +106,8 @@ def find(name: str, architecture: str | None = None) -> Source:
 
 def _folder(folder: Path | str) -> Source:
     folder = Path(folder)
+    if (folder / CHANGES).is_file():
+        return replace(find(_base_of(folder)["name"]), changes=folder)
     card = folder / CONFIG
     if not card.is_file():
         raise ModelError(f"{str(folder)!r} is not a model folder: it holds no {CONFIG}.")
@@ -114,14 +121,34 @@ def _folder(folder: Path | str) -> Source:
     return Source(f"local-dir:{folder}", config, weights=preferred[0])
 
 
+def packaged_models() -> list[str]:
+    """Return the names of the models that ship inside."""
+    return sorted(path.parent.name for form in (WEIGHTS, CHANGES) for path in PACKAGED.glob(f"*/{form}"))
+
+
 def _packaged(name: str) -> Path:
     folder = PACKAGED / name
-    if not (folder / WEIGHTS).is_file():
+    if name not in packaged_models():
         raise ModelError(
             f"The model {name!r} is not in this installation ({str(folder)!r} holds no weights). "
             "Install a release, or make it: closeup pretrain."
         )
     return folder
+
+
+def _base_of(folder: Path) -> dict[str, str]:
+    base = _read_json(folder / CARD).get("base") if (folder / CARD).is_file() else None
+    if not isinstance(base, dict) or not all(isinstance(base.get(key), str) for key in ("name", "fingerprint")):
+        raise ModelError(f"{str(folder)!r} holds {CHANGES} but no {CARD} that names the base model and its hash.")
+    return base
+
+
+def _changed(clip: Clip, folder: Path) -> Clip:
+    base = _base_of(folder)
+    name, clip.name = clip.name, base["name"]
+    apply_changes(clip, read_state_dict(folder / CHANGES), base["fingerprint"], repr(str(folder)))
+    clip.name = name
+    return clip
 
 
 def _hub(repository: str) -> Source:

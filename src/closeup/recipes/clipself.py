@@ -7,12 +7,14 @@
 The map is L2-normalised before it is pooled, by RoIAlign for boxes and by a weighted mean for masks. The teacher is
 the model as it was before training. No label and no text takes part.
 
-``keep_global`` adds ``w (1 - mean over pictures of cos(g, h))``, with ``g`` the student's embedding of the whole
-picture at the native size and ``h`` the teacher's: the author of CLIPSelf names such a term as the remedy for what the
-method loses on whole pictures, and does not use it.
+``keep_global`` adds ``w (1 - mean over views of cos(g, h))``, with ``g`` the student's embedding of a view at the
+native size, as a picture of its own, and ``h`` the teacher's; views are the whole picture and ``keep_crops`` of its
+regions cut out. The author of CLIPSelf names a term at the level of pictures as the remedy for what the method loses
+there, and does not use one. Cut-outs show what photographs are of; whole scenes alone would hold the model to scenes.
 
 Source: Wu et al., CLIPSelf, ICLR 2024 (arXiv 2310.01403); ``wusize/CLIPSelf`` ``training/clipself.py``.
-There the mean is over the regions of one device; here it is over those of all devices, as if there were one.
+There the mean is over the regions of one device; here it is over those of all devices and of all parts that a batch
+is computed in, as if there were one.
 """
 
 from __future__ import annotations
@@ -28,14 +30,13 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from closeup._types import Embeddings, Images
+from closeup._types import DenseMap, Embeddings, Images
 from closeup.data.record import Reader
 from closeup.models.clip import Clip
 from closeup.recipes.blocks import reached, trainable_blocks
 from closeup.recipes.clipself_config import CELLS, ClipSelfConfig
 from closeup.recipes.distill_regions import region_source
 from closeup.recipes.distill_samples import DistillSamples, Sample
-from closeup.recipes.gather import gather
 from closeup.recipes.precompute import precompute
 from closeup.recipes.recipe import Recipe
 from closeup.recipes.teacher_cache import TeacherStore
@@ -52,7 +53,7 @@ class ClipSelf(Recipe):
 
     Raises:
         ConfigError: more blocks than there are.
-        InputError: a route that the tower does not know.
+        InputError: a route that the tower does not know, or a window where it has no attention between cells.
         DataError: no pictures, or pictures without the regions that are asked for.
     """
 
@@ -72,7 +73,7 @@ class ClipSelf(Recipe):
         self.config = config = config or ClipSelfConfig()
         self.size = config.size or CELLS * clip.patch
         self._probe = probe
-        source = None if config.image_only else region_source(config)
+        source = None if config.image_only else region_source(config, cache)
         store = None
         if cache is not None:
             crop = None if source is None else asdict(source.crop)
@@ -84,7 +85,7 @@ class ClipSelf(Recipe):
             size=self.size,
             seed=seed,
             whole=config.image_only or config.keep_global > 0,
-            native=config.keep_global > 0,
+            native=config.keep_crops if config.keep_global > 0 else None,
             store=store,
         )
         self.teacher = Teacher(clip)
@@ -102,6 +103,10 @@ class ClipSelf(Recipe):
     def collate(self, samples: Sequence[Sample]) -> dict[str, Tensor]:
         """Stack pictures and lay their regions side by side."""
         return self.samples.collate(samples)
+
+    def terms(self, batch: Mapping[str, Tensor]) -> int | None:
+        """Return the number of regions."""
+        return None if self.config.image_only else len(batch["owners"])
 
     def decays(self, name: str, parameter: nn.Parameter) -> bool:
         """Leave gains, biases and norms undecayed, by shape and name (``wusize/CLIPSelf`` ``training/main.py``)."""
@@ -159,10 +164,10 @@ class Distillation(nn.Module):
         if self._config.image_only:
             return {"loss": one_minus_mean_cosine(self._clip.encode_image(images), targets)}
         count = len(batch["owners"])
-        loss = one_minus_mean_cosine(self._pooled(images, batch), targets[:count])
+        loss = one_minus_mean_cosine(self._pooled(images, batch), targets[:count], batch.get("terms"))
         if not self._config.keep_global:
             return {"loss": loss}
-        whole = one_minus_mean_cosine(self._clip.encode_image(batch["natives"]), targets[count:])
+        whole = one_minus_mean_cosine(self._clip.encode_image(batch["natives"]), targets[batch["kept"]])
         return {"loss": loss + self._config.keep_global * whole, "regions": loss, "whole": whole}
 
     def moving(self, parameters: Mapping[str, nn.Parameter]) -> dict[str, nn.Parameter]:
@@ -173,13 +178,13 @@ class Distillation(nn.Module):
         with torch.enable_grad():
             output = torch.zeros((), device=self._clip.device)
             if not self._config.image_only:
-                output = output + self._clip.encode_dense(patch, route=self._config.route).sum()
+                output = output + self._maps(patch).sum()
             if self._config.image_only or self._config.keep_global:
                 output = output + self._clip.encode_image(patch).sum()
             return reached(output, parameters)
 
     def _pooled(self, images: Images, batch: Mapping[str, Tensor]) -> Embeddings:
-        maps = self._clip.encode_dense(images, route=self._config.route)
+        maps = self._maps(images)
         counts = torch.bincount(batch["owners"], minlength=len(images)).tolist()
         with torch.autocast(maps.device.type, enabled=False):
             if "masks" in batch:
@@ -190,6 +195,9 @@ class Distillation(nn.Module):
             height, width = images.shape[2:]
             cells = batch["boxes"] * batch["boxes"].new_tensor([width, height] * 2) / self._clip.patch
             return torch.cat(pool_boxes(maps, torch.split(cells, counts)))
+
+    def _maps(self, images: Images) -> DenseMap:
+        return self._clip.encode_dense(images, route=self._config.route, window=self._config.window)
 
     def _targets(self, batch: Mapping[str, Tensor]) -> Embeddings:
         targets = batch["targets"]
@@ -211,15 +219,17 @@ class Distillation(nn.Module):
 
 
 def one_minus_mean_cosine(
-    student: Float[Tensor, "pairs dim"], teacher: Float[Tensor, "pairs dim"]
+    student: Float[Tensor, "pairs dim"],
+    teacher: Float[Tensor, "pairs dim"],
+    terms: Float[Tensor, ""] | None = None,
 ) -> Float[Tensor, ""]:
-    """Return ``1 - mean cos`` of all pairs on all devices, so that the mean of the devices' losses is that number.
+    """Return ``1 - mean cos`` of all pairs.
 
-    Devices have different numbers of pairs; each divides by their mean and not by its own number.
+    Where these are some of the pairs of a batch, ``terms`` is the mean number of pairs that its parts have: divided by
+    it, and not by each part's own number, the mean of the parts' losses is the loss of the batch.
     """
     cosines = (F.normalize(student.float(), dim=1) * F.normalize(teacher.float(), dim=1)).sum(dim=1)
-    pairs = gather(torch.tensor([float(len(cosines))], device=cosines.device)).mean()
-    return 1 - cosines.sum() / pairs.clamp(min=1e-6)
+    return 1 - cosines.sum() / (max(len(cosines), 1) if terms is None else terms)
 
 
 def _identity(clip: Clip, crop: Mapping[str, object] | None) -> dict[str, object]:

@@ -8,6 +8,7 @@ from typing import Literal
 
 from closeup.config import Config
 from closeup.errors import ConfigError
+from closeup.models.windows import Window
 from closeup.recipes.config import TrainConfig
 
 COCO_IMAGES = 118_287
@@ -28,7 +29,10 @@ class ClipSelfConfig(Config):
     """
 
     regions: Literal["patches", "proposals", "masks"] = "patches"
-    """Image patches need no labels; proposals are a data set's boxes; masks go beyond the paper."""
+    """Image patches need no labels; proposals are boxes; masks go beyond the paper."""
+    regions_from: Literal["auto", "data", "found"] = "auto"
+    """Whether proposals and masks are the data set's, or found in the picture (``regions.propose``) without any labels;
+    ``auto`` is the data set's for records that have them, else found."""
     max_split: int = 6
     """Patches: the most rows or columns of a grid (M of the paper; ``training/params.py``)."""
     max_regions: int = 20
@@ -40,14 +44,23 @@ class ClipSelfConfig(Config):
     scales: tuple[int, ...] = ()
     """Sizes of which each step draws one for the student's pictures, resized from ``size``; none by default.
 
+    A size that is named twice is drawn twice as often.
+
     The official code's ``--multiscale``, which no script switches on, draws from 320, 640, 896 and 1024 for patch 16.
     """
     blocks: int | None = None
     """How many of the last blocks learn; None is all of them, as in the scripts."""
     route: str = "value"
     """How the student's last block is read; the paper drops its attention."""
+    window: Window | None = None
+    """Cells along a side of windows that the student's attention stays inside; None is the whole map, as in the paper.
+
+    The paper's Table 7 has window attention in the place of distillation; this is the two together.
+    """
     keep_global: float = 0.0
     """Weight of the term that holds whole-image embeddings to the teacher's; 0 in the paper."""
+    keep_crops: int = 1
+    """How many of a picture's regions, cut out, that term holds besides the whole picture."""
     image_only: bool = False
     """Distil the embedding of the whole picture at the student's size and no regions: an ablation."""
 
@@ -59,10 +72,18 @@ class ClipSelfConfig(Config):
             value = getattr(self, name)
             if value is not None and not value > 0:
                 raise ConfigError(f"`{name}` must be positive, or left out, but got {value}.")
+        if isinstance(self.window, int) and self.window < 1:
+            raise ConfigError(f"`window` must be at least 1 cell, 'native', or left out, but got {self.window}.")
         if any(scale < 1 for scale in self.scales):
             raise ConfigError(f"`scales` must be sizes in pixels, but got {self.scales}.")
-        if not self.keep_global >= 0:
-            raise ConfigError(f"`keep_global` must not be negative, but got {self.keep_global}.")
+        for name in ("keep_global", "keep_crops"):
+            if not getattr(self, name) >= 0:
+                raise ConfigError(f"`{name}` must not be negative, but got {getattr(self, name)}.")
+        self._check_alone()
+
+    def _check_alone(self) -> None:
+        if self.image_only and self.window is not None:
+            raise ConfigError("`image_only` has no dense map whose attention `window` could confine. Drop one.")
         if self.image_only and self.keep_global:
             raise ConfigError("`image_only` has no region term that `keep_global` could be weighed against. Drop one.")
 
@@ -84,6 +105,28 @@ def released(images: int = COCO_IMAGES) -> tuple[ClipSelfConfig, TrainConfig]:
     each of 8 devices learned alone from its eighth of the pictures, and the first one's weights were saved.
     """
     return ClipSelfConfig(), _training(steps=6 * ceil(ceil(images / 8) / 2), batch_size=2)
+
+
+def tiny(images: int) -> tuple[ClipSelfConfig, TrainConfig]:
+    """Return what suits a model as small as tiny on the world: one visit to each of a number of pictures.
+
+    Small models learn from a rate a hundred times as high, and Muon takes them further with the same pictures. Most
+    steps are at half the size of the scenes, which costs a fifth and teaches as much a picture; the few at full size
+    make the map good there too. The patterns of these choices are in ``docs/log.md``.
+    """
+    scales = (128,) * 8 + (192,) * 2 + (256,)
+    training = TrainConfig(
+        steps=ceil(images / 8),
+        batch_size=8,
+        rate=1e-3,
+        optimizer="muon",
+        warmup=100,
+        clip_norm=1.0,
+        workers=4,
+        log_every=50,
+        save_every=500,
+    )
+    return ClipSelfConfig(size=256, scales=scales), training
 
 
 def _training(*, steps: int, batch_size: int) -> TrainConfig:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 
 import numpy as np
@@ -43,8 +43,8 @@ class Sample:
     """One visit to a picture.
 
     ``image`` is what the student sees. ``boxes`` are xyxy in fractions of it; ``masks``, if not None, are weights of
-    its cells. ``whole`` is the teacher's knowledge of the whole picture and ``native`` the student's view of it at
-    the native size, where they are wanted.
+    its cells. ``whole`` is the teacher's knowledge of the whole picture. ``natives`` are the student's views at the
+    native size, of the whole picture and of the first regions cut out, where they are wanted.
     """
 
     image: Float[Tensor, "3 height width"]
@@ -52,7 +52,7 @@ class Sample:
     masks: CellMasks | None
     regions: Wanted | None
     whole: Wanted | None
-    native: Float[Tensor, "3 _ _"] | None
+    natives: Views | None
 
 
 class DistillSamples:
@@ -79,7 +79,7 @@ class DistillSamples:
         size: int,
         seed: int,
         whole: bool = False,
-        native: bool = False,
+        native: int | None = None,
         store: TeacherStore | None = None,
     ) -> None:
         if len(reader) == 0:
@@ -95,15 +95,18 @@ class DistillSamples:
         record = self.reader[int(_order(self._seed, epoch, len(self.reader))[offset])]
         picture = record.load()
         image, placement = self._clip.preprocess(picture, policy="longest-pad-corner", size=self._size)
-        boxes, masks, regions = torch.zeros(0, 4), None, None
+        boxes, masks, regions, cuts = torch.zeros(0, 4), None, None, self._stack([])
         if self._source is not None:
             rng = np.random.default_rng([self._seed, 2, position])
-            candidates, drawn = self._source.regions(record, picture.height, picture.width, rng)
+            opened = replace(record, image=picture)  # for sources that look at the picture too
+            candidates, drawn = self._source.regions(opened, picture.height, picture.width, rng)
             boxes = placement.boxes_to_canvas(candidates.boxes[drawn]) / self._size
             if candidates.masks is not None:
                 masks = masks_to_cells(candidates.masks[drawn], placement, self._clip.patch)
             regions = self._wanted(picture, candidates, drawn)
-        seen = self._native_view(picture) if self._native else None
+            if self._native:
+                cuts = self._kept(picture, candidates, drawn, self._native)
+        seen = None if self._native is None else torch.cat([self._native_view(picture)[None], cuts])
         whole = self._wanted_whole(picture) if self._whole else None
         return Sample(image, boxes, masks, regions, whole, seen)
 
@@ -119,9 +122,10 @@ class DistillSamples:
             counts = torch.tensor([len(sample.boxes) for sample in samples])
             batch["owners"] = torch.arange(len(samples)).repeat_interleave(counts)
             batch |= {"masks": torch.cat(masks)} if masks else {"boxes": torch.cat([each.boxes for each in samples])}
-        native = [sample.native for sample in samples if sample.native is not None]
-        if native:
-            batch["natives"] = torch.stack(native)
+        natives = [sample.natives for sample in samples if sample.natives is not None]
+        if natives:
+            batch["natives"] = torch.cat(natives)
+            batch["kept"] = _rows_of_natives([len(sample.boxes) for sample in samples], [len(one) for one in natives])
         of_regions = [sample.regions for sample in samples if sample.regions is not None]
         return batch | pack(of_regions + [sample.whole for sample in samples if sample.whole is not None])
 
@@ -130,7 +134,8 @@ class DistillSamples:
         record = self.reader[index]
         picture = record.load()
         if self._source is not None:
-            candidates = self._source.candidates(record, picture.height, picture.width)
+            opened = replace(record, image=picture)
+            candidates = self._source.candidates(opened, picture.height, picture.width)
             rows, key = torch.arange(len(candidates)), picture_key(picture, candidates)
             if self.store is not None:
                 rows = rows[~self.store.read(key, rows)[1]]
@@ -176,11 +181,29 @@ class DistillSamples:
         cuts = crop_regions(picture, candidates.boxes[rows], masks, crop, mean=self._clip.mean)
         return self._stack([self._clip.preprocess(cut, policy=CROP_POLICIES[crop.shape])[0] for cut in cuts])
 
+    def _kept(self, picture: PIL.Image.Image, candidates: Candidates, drawn: Int[Tensor, " rows"], count: int) -> Views:
+        rows = drawn[_first(count, len(drawn))]
+        return self._crops(picture, candidates, rows, None if candidates.masks is None else candidates.masks[rows])
+
     def _native_view(self, picture: PIL.Image.Image) -> Float[Tensor, "3 _ _"]:
         return self._clip.preprocess(picture)[0]
 
     def _stack(self, views: list[Tensor]) -> Views:
         return torch.stack(views) if views else torch.zeros(0, 3, *self._clip.image_size)
+
+
+def _rows_of_natives(regions: Sequence[int], natives: Sequence[int]) -> Int[Tensor, " views"]:
+    """Return the rows of the targets that views at the native size are held to: a whole picture, then its cut-outs."""
+    starts = np.cumsum([0, *regions]).tolist()
+    rows = []
+    for number, (count, views) in enumerate(zip(regions, natives, strict=True)):
+        rows += [torch.tensor([starts[-1] + number]), starts[number] + _first(views - 1, count)]
+    return torch.cat(rows)
+
+
+def _first(wanted: int, count: int) -> Int[Tensor, " wanted"]:
+    """Return the first ``wanted`` of ``count``, over again where there are fewer: all pictures weigh the same."""
+    return torch.arange(wanted) % max(count, 1)
 
 
 def pack(wanted: Sequence[Wanted]) -> dict[str, Tensor]:

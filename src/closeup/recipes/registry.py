@@ -10,7 +10,7 @@ from typing import Any, TypeAlias
 from closeup.config import Config
 from closeup.errors import InputError, suggest
 from closeup.recipes.clipself import ClipSelf
-from closeup.recipes.clipself_config import paper, released
+from closeup.recipes.clipself_config import paper, released, tiny
 from closeup.recipes.config import TrainConfig
 from closeup.recipes.recipe import Recipe
 
@@ -45,7 +45,7 @@ class Entry:
         return what.replace(**config), replace(how, **(fitted | dict(training)))
 
 
-REGISTRY: Mapping[str, Entry] = {"clipself": Entry(ClipSelf, {"paper": paper, "released": released})}
+REGISTRY: Mapping[str, Entry] = {"clipself": Entry(ClipSelf, {"paper": paper, "released": released, "tiny": tiny})}
 """A new recipe is one entry."""
 
 

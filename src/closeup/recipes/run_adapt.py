@@ -15,9 +15,10 @@ from closeup.data.readable import Readable
 from closeup.data.record import Reader
 from closeup.data.registry import open_reader
 from closeup.data.spec import split_spec
-from closeup.errors import ConfigError, InputError
+from closeup.errors import CloseupError, ConfigError, InputError, ModelError
 from closeup.models.blend import blend, blend_card, check_alpha
-from closeup.models.checkpoint import save_local_dir
+from closeup.models.changes import save_changes
+from closeup.models.checkpoint import mismatches, save_local_dir
 from closeup.models.clip import Clip
 from closeup.models.load import load
 from closeup.recipes.clipself import ClipSelf
@@ -39,14 +40,16 @@ class Adaptation:
 
     ``images`` is a folder of pictures or any other line that ``open_reader`` opens, at its split ``train`` unless the
     line or ``split`` says otherwise. ``config`` and ``training`` are changes to the recipe's settings and to
-    ``TrainConfig``'s in the preset. ``alpha`` is the share of the adapted model in what is saved (``models.blend``).
+    ``TrainConfig``'s in the preset. ``start`` is a model adapted from ``model`` that learning goes on from; the teacher
+    is still ``model`` as it was. ``alpha`` is the share of the adapted model in what is saved (``models.blend``).
     ``cache`` is a folder for teacher embeddings, filled before training if ``precompute``. ``dtype`` is that of the
-    saved weights.
+    saved weights; ``form`` is the whole model, which open_clip loads, or only the changes to the base.
     """
 
     recipe: str
     images: str
     model: str = "tiny"
+    start: str | None = None
     split: str | None = None
     preset: str = "paper"
     config: Mapping[str, Any] = field(default_factory=dict)
@@ -55,6 +58,7 @@ class Adaptation:
     cache: Path | None = None
     precompute: bool = False
     dtype: Literal["fp32", "fp16"] = "fp32"
+    form: Literal["whole", "changes"] = "whole"
 
     def reader(self) -> Reader:
         """Open the pictures; one that is broken is left out with a warning, and the next stands in."""
@@ -72,7 +76,7 @@ class Adapted:
 
 
 def adapt(wanted: Adaptation, out: str | Path, *, resume: bool = False, watch: Watch = _unwatched) -> Adapted:
-    """Adapt a model and save it at ``out`` in open_clip's local-dir form, with a card.
+    """Adapt a model and save it at ``out`` in open_clip's local-dir form (or as ``form`` says), with a card.
 
     The log, the card and the state to resume from are kept in ``out`` with ``-run`` added to its name. Resuming a
     training that is finished saves it again, with another ``alpha`` or ``dtype`` if so wanted. ``watch`` sees the
@@ -84,6 +88,7 @@ def adapt(wanted: Adaptation, out: str | Path, *, resume: bool = False, watch: W
         ConfigError: settings outside their range, or other ones than those of the training that is resumed.
         DataError: nothing to resume from, or pictures without the regions that are asked for.
         ModelError: the model is unknown.
+        CloseupError: a file cannot be written; what was saved before stays.
     """
     out = Path(out)
     entry = get_recipe(wanted.recipe)
@@ -97,9 +102,12 @@ def adapt(wanted: Adaptation, out: str | Path, *, resume: bool = False, watch: W
     precision = "fp32" if training.precision == "fp32" else "auto"
     clip = load(wanted.model, device=here.device, precision=precision)
     recipe = entry.build(clip, reader, config, seed=training.seed, cache=wanted.cache)
+    base = {"name": wanted.model, "fingerprint": clip.fingerprint}
+    start = _take_over(clip, wanted.start)
     card = {
         "recipe": wanted.recipe,
-        "base": {"name": wanted.model, "fingerprint": clip.fingerprint},
+        "base": base,
+        **start,
         "data": {"images": wanted.images, "split": wanted.split, "pictures": len(reader)},
         "preset": wanted.preset,
         "config": config.to_dict(),
@@ -107,7 +115,9 @@ def adapt(wanted: Adaptation, out: str | Path, *, resume: bool = False, watch: W
     }
     recipe.sample(0)  # what every picture lacks is missed here, before anything is written
     if resume and is_started(out):
-        _check_same(read_card(run_folder(out)), card, out)
+        before = read_card(run_folder(out))
+        # A setting that is newer than the run is at what it does when nothing is said about it.
+        _check_same({**before, "config": {**type(config)().to_dict(), **before.get("config", {})}}, card, out)
     elif here.is_main_process and not resume and not is_started(out):
         write_card(run_folder(out), {**card, **surroundings()})
     if wanted.precompute and isinstance(recipe, ClipSelf):
@@ -118,26 +128,51 @@ def adapt(wanted: Adaptation, out: str | Path, *, resume: bool = False, watch: W
     finished = train(recipe, training, run_folder(out), resume=resume)
     figures = finished.figures or last_logged(out)
     if here.is_main_process:
-        _save(clip, wanted, out, {**card, "alpha": wanted.alpha, "figures": figures, **surroundings()})
+        try:
+            _save(clip, wanted, out, {**card, "alpha": wanted.alpha, "figures": figures, **surroundings()})
+        except OSError as error:
+            raise CloseupError(
+                f"Cannot write the model to {out}: {error.strerror or error}. What was learned is kept in "
+                f"{run_folder(out)}: free some space, then resume."
+            ) from error
     return Adapted(out, figures, here.is_main_process)
+
+
+def _take_over(clip: Clip, start: str | None) -> dict[str, Any]:
+    """Copy the weights that learning starts from into a model whose teacher is made, and return what a card says."""
+    if start is None:
+        return {}
+    begun = load(start, device=clip.device)
+    problems = mismatches(clip.model.state_dict(), begun.model.state_dict())
+    if problems:
+        raise ModelError(f"{start!r} was not adapted from {clip.name!r}: {'; '.join(problems[:3])}.")
+    clip.model.load_state_dict(begun.model.state_dict())
+    return {"start": {"name": start, "fingerprint": begun.fingerprint}}
 
 
 def _save(clip: Clip, wanted: Adaptation, out: Path, card: Mapping[str, Any]) -> None:
     clip.name = out.name
     clip.model.requires_grad_(True).eval()
-    saved, blended = clip, {}
+    saved, told = clip, {"name": out.name, **card}
+    base = load(wanted.model, device=clip.device, precision=clip.precision) if _needs_base(wanted) else clip
     if wanted.alpha != 1:
-        base = load(wanted.model, device=clip.device, precision=clip.precision)
-        saved, blended = blend(base, clip, wanted.alpha), {"blend": blend_card(base, clip, wanted.alpha)}
-    save_local_dir(saved, out, {"name": out.name, **card, **blended}, dtype=wanted.dtype)
+        saved, told = blend(base, clip, wanted.alpha), told | {"blend": blend_card(base, clip, wanted.alpha)}
+    if wanted.form == "changes":
+        save_changes(saved, base, out, told, dtype=wanted.dtype)
+    else:
+        save_local_dir(saved, out, told, dtype=wanted.dtype)
+
+
+def _needs_base(wanted: Adaptation) -> bool:
+    return wanted.alpha != 1 or wanted.form == "changes"
 
 
 def _check_same(before: Mapping[str, Any], now: Mapping[str, Any], out: Path) -> None:
     """Raise ConfigError where the training in a folder is of something else; its rhythm is the loop's own affair."""
     now = json.loads(json.dumps(now))
-    for name in ("recipe", "base", "data", "config"):
-        if before.get(name) != now[name]:
+    for name in ("recipe", "base", "start", "data", "config"):
+        if before.get(name) != now.get(name):
             raise ConfigError(
                 f"The training in {str(run_folder(out))!r} was begun with the {name} {before.get(name)} and not "
-                f"{now[name]}. Resume it with the same options, or choose another folder."
+                f"{now.get(name)}. Resume it with the same options, or choose another folder."
             )

@@ -13,8 +13,8 @@ import torch
 
 from closeup.data.atomic import replacing
 from closeup.errors import DataError, InputError
-from closeup.models.checkpoint import CARD, CONFIG
-from closeup.recipes.log import LOG
+from closeup.models.checkpoint import CARD, check_replaceable
+from closeup.recipes.log import LOG, read_log
 from closeup.recipes.state import has_state
 
 
@@ -32,16 +32,13 @@ def check_output(out: Path) -> None:
     """Raise InputError unless a model can be saved at ``out`` when the training is over."""
     if out.is_file() or run_folder(out).is_file():
         raise InputError(f"The output {str(out)!r} is a file. Choose a folder.")
-    if out.is_dir() and any(out.iterdir()) and not (out / CONFIG).is_file():
-        raise InputError(f"{str(out)!r} exists and is not a saved model. Choose another folder, or empty it.")
+    check_replaceable(out)
 
 
 def last_logged(out: Path) -> dict[str, float]:
     """Return the figures of the last line of a training's log, none where there is no log."""
-    path = run_folder(out) / LOG
-    lines = path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
-    figures: dict[str, float] = json.loads(lines[-1]) if lines else {}
-    return {name: value for name, value in figures.items() if name != "step"}
+    lines = read_log(run_folder(out) / LOG)
+    return {name: value for name, value in lines[-1].items() if name != "step"} if lines else {}
 
 
 def surroundings() -> dict[str, Any]:
