@@ -16,6 +16,7 @@ ROWS = (
     {"recipes", "heads"},
     {"viz"},
     {"predict"},
+    {"reproduce"},
     {"cli", "web"},
 )
 ROW_OF = {name: row for row, names in enumerate(ROWS) for name in names}

@@ -20,8 +20,10 @@ VERBS: dict[str, tuple[str, str]] = {
     "world": ("closeup.cli.world", "look at the embedded world, or write it in a public form"),
     "evaluate": ("closeup.cli.evaluate", "measure region recognition or segmentation on a data set"),
     "pretrain": ("closeup.cli.pretrain", "train the small CLIP that ships inside, from nothing"),
+    "propose": ("closeup.cli.propose", "find regions in photos without any labels"),
     "adapt": ("closeup.cli.adapt", "make a CLIP better at regions, on your own photos"),
     "blend": ("closeup.cli.blend", "mix an adapted model with what it was adapted from"),
+    "reproduce": ("closeup.cli.reproduce", "make a paper's tables again, beside the paper's figures"),
     "demo": ("closeup.cli.demo", "see what the library does, on what ships inside"),
 }
 """Every verb with its module and a summary. A module holds ``run(options) -> int`` and

@@ -1,0 +1,1 @@
+"""Each paper's key tables on the embedded world, beside the paper's own figures."""

@@ -1,0 +1,177 @@
+"""CLIPSelf's tables on the world: which models, which pictures, in which order."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import TypeAlias
+
+import PIL.Image
+import torch
+
+from closeup.data.world import World
+from closeup.models.load import packaged_models
+from closeup.recipes.run_adapt import adapt
+from closeup.recipes.runs import is_started
+from closeup.reproduce import clipself_tables as tables
+from closeup.reproduce.clipself_models import (
+    ABLATION_PICTURES,
+    ABLATION_SIZE,
+    Training,
+    ablation_trainings,
+    shipped_trainings,
+)
+from closeup.reproduce.measure import Counter, Measurements, Scale
+from closeup.reproduce.result import Row
+from closeup.reproduce.run import Found, Part, Pictures, Reproduction, Wanted
+from closeup.viz import draw_curves, draw_sheet, kmeans_sheet
+
+QUICK = Scale(scenes=4, trend_scenes=3, close_ups=12, size=64, sizes=(64, 96), workers=0)
+QUICK_SHARE = 2e-4
+KMEANS_SCENES = (3, 7, 11)
+
+TableOf: TypeAlias = Callable[[Measurements, Mapping[str, str]], tuple[list[Row], list[str]]]
+Draw: TypeAlias = Callable[[Measurements, Mapping[str, str], list[Row]], Pictures]
+Measure: TypeAlias = Callable[[Wanted, Counter], Found]
+
+
+def measurements(wanted: Wanted, counter: Counter) -> Measurements:
+    """Return an empty book of measurements, of the size that is wanted."""
+    return Measurements(QUICK if wanted.quick else Scale(), counter)
+
+
+def made(training: Training, wanted: Wanted) -> str:
+    """Make a model, or go on where its training was stopped, and return its folder."""
+    out = wanted.work / training.name
+    adaptation = training.adaptation(wanted.work, share=QUICK_SHARE if wanted.quick else 1.0)
+    adapt(adaptation, out, resume=is_started(out))
+    return str(out)
+
+
+def models(wanted: Wanted) -> dict[str, str]:
+    """Return the models of the main tables by their row's name: those that ship, or made again."""
+    if not wanted.train:
+        return {row: name for row, name in tables.ROWS.items() if name in packaged_models()}
+    folders = {training.name: made(training, wanted) for training in shipped_trainings()}
+    return {row: folders.get(name, name) for row, name in tables.ROWS.items()}
+
+
+def _main(table: TableOf, draw: Draw) -> Measure:
+    def measure(wanted: Wanted, counter: Counter) -> Found:
+        chosen, measured = models(wanted), measurements(wanted, counter)
+        rows, findings = table(measured, chosen)
+        return Found(rows, findings, draw(measured, chosen, rows))
+
+    return measure
+
+
+def _ablation(key: str, *, own_size: bool = False) -> Measure:
+    def measure(wanted: Wanted, counter: Counter) -> Found:
+        trained = {row: made(training, wanted) for row, training in ablation_trainings()[key].items()}
+        rows, findings = tables.ablation(measurements(wanted, counter), trained, own_size=own_size)
+        return Found(rows, findings, {})
+
+    return measure
+
+
+def _no_pictures(*_: object) -> Pictures:
+    return {}
+
+
+def _curve(measured: Measurements, chosen: Mapping[str, str], rows: list[Row]) -> Pictures:
+    """Draw top-1 on boxes against the picture's size, one curve per model."""
+    sizes = measured.scale.sizes
+    points = {
+        name: [(float(size), row.mean) for size, row in zip(sizes, _of(name, rows), strict=True)] for name in chosen
+    }
+    plot = draw_curves(points, [f"{size}" for size in sizes], x="side of the picture, pixels", y="boxes top-1, %")
+    return {"sizes": (plot, "Region recognition from the dense map by the size of the picture (the paper's Figure 1).")}
+
+
+def _of(name: str, rows: list[Row]) -> list[Row]:
+    return [row for row in rows if row.name == name]
+
+
+@torch.no_grad()
+def _clusters(measured: Measurements, chosen: Mapping[str, str], _: list[Row]) -> Pictures:
+    """Draw k-means clusters of the dense maps of a few scenes (the paper's Figure 4)."""
+    world = World("val", count=max(KMEANS_SCENES) + 1)
+    sheets: list[PIL.Image.Image] = []
+    for scene in KMEANS_SCENES:
+        picture = world[scene].load()
+        maps = []
+        for name, model in chosen.items():
+            clip = measured.clip(model)
+            image, _placement = clip.preprocess(picture, policy="longest-pad-corner", size=measured.scale.size)
+            maps.append((name.removeprefix("map, "), clip.encode_dense(image[None])[0]))
+        sheets.append(kmeans_sheet(picture, maps, columns=len(maps) + 1))
+    return {"kmeans": (draw_sheet(sheets, columns=1), "k-means clusters of the dense maps, as the paper's Figure 4.")}
+
+
+CLIPSELF = Reproduction(
+    name="clipself",
+    title="CLIPSelf on the world",
+    paper="Wu et al., CLIPSelf: Vision Transformer Distills Itself for Open-Vocabulary Dense Prediction, ICLR 2024, "
+    "arXiv 2310.01403",
+    parts=(
+        Part(
+            "regions",
+            "Regions from the dense map (Table 2)",
+            "Top-1 and top-5 accuracy in percent, the mean over classes, of 500 held-out scenes' regions among all 34 "
+            "names of the world; pictures at 256 px (32 cells), crops at 64 px. Proposals are the boxes of the "
+            "training scenes, without their classes.",
+            False,
+            _main(tables.regions, _clusters),
+        ),
+        Part(
+            "sizes",
+            "Crops against the map, by size (Table 1)",
+            "Top-1 on boxes of things in percent, first 200 held-out scenes (crops: 500), by the side of the picture "
+            "that the map is of. Scenes are drawn at 256 px.",
+            False,
+            _main(tables.sizes, _curve),
+        ),
+        Part(
+            "forgetting",
+            "What is gained, and what is forgotten",
+            "Regions as above; whole images are 600 close-ups: zero-shot accuracy over shape, four attributes and "
+            "ground, and retrieval R@1, mean of both directions. The paper names the loss and does not measure it.",
+            False,
+            _main(tables.forgetting, _no_pictures),
+        ),
+        Part(
+            "windows",
+            "Window attention in the place of distillation (Table 7)",
+            "The raw model's map with attention inside windows of the native grid (8 x 8 cells), as table one.",
+            False,
+            _main(tables.windows, _no_pictures),
+        ),
+        Part(
+            "sources",
+            "Ablation: which regions are distilled",
+            f"{ABLATION_PICTURES:,} scenes each, student at {ABLATION_SIZE} px; top-1 in percent at that size.",
+            True,
+            _ablation("sources"),
+        ),
+        Part(
+            "splits",
+            "Ablation: how finely pictures are split",
+            f"Image patches of grids up to M x M; {ABLATION_PICTURES:,} scenes each, student at {ABLATION_SIZE} px.",
+            True,
+            _ablation("splits"),
+        ),
+        Part(
+            "blocks",
+            "Ablation: how many of the last blocks learn",
+            f"Of tiny's 6; proposals, {ABLATION_PICTURES:,} scenes each, student at {ABLATION_SIZE} px.",
+            True,
+            _ablation("blocks"),
+        ),
+        Part(
+            "size",
+            "Ablation: the student's size in training",
+            f"Proposals, {ABLATION_PICTURES:,} scenes each; measured at {ABLATION_SIZE} px and at the scenes' 256 px.",
+            True,
+            _ablation("size", own_size=True),
+        ),
+    ),
+)

@@ -1,0 +1,107 @@
+"""The models behind CLIPSelf's tables: those that ship, or the trainings that make them again from tiny."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from closeup.recipes.run_adapt import Adaptation
+
+RAW = "tiny"
+PATCHES = "tiny-clipself-patches"
+PROPOSALS = "tiny-clipself-proposals"
+KEPT = "tiny-clipself"
+
+SHIPPED = (PATCHES, PROPOSALS, KEPT)
+
+PICTURES = 108_000
+"""Scenes of the world that each model that ships has seen, each once."""
+ABLATION_PICTURES = 16_000
+"""Scenes for each row of an ablation: enough to tell settings apart, a sixth of the time."""
+ABLATION_SIZE = 128
+"""Side of the student's pictures in ablations, unless that is what is varied: half that of the scenes."""
+RECOVERY_PICTURES = 40_000
+"""Scenes in which the adapted model gets back what it forgot."""
+
+SPLITS = (2, 4, 6, 8)
+BLOCKS = (1, 2, 4, 6)
+SIZES = (64, 128, 192, 256)
+
+
+@dataclass(frozen=True, slots=True)
+class Training:
+    """One model to make: its name, and how it differs from the preset ``tiny``."""
+
+    name: str
+    pictures: int
+    config: Mapping[str, Any] = field(default_factory=dict)
+    start: str | None = None
+    """The training whose result learning goes on from."""
+
+    def adaptation(self, work: Path, *, share: float = 1.0, seed: int = 0) -> Adaptation:
+        """Return it as an adaptation; ``share`` of the pictures, for a look at whether all of it runs."""
+        pictures = max(8, round(self.pictures * share))
+        return Adaptation(
+            recipe="clipself",
+            images=f"world?count={pictures}",
+            model=RAW,
+            start=None if self.start is None else str(work / self.start),
+            preset="tiny",
+            config=dict(self.config),
+            training={"seed": seed},
+            dtype="fp16",
+            form="changes",
+        )
+
+
+def shipped_trainings() -> list[Training]:
+    """Return the trainings of the models that ship, in the order in which they stand on each other."""
+    proposals = {"regions": "proposals"}
+    return [
+        Training(PROPOSALS, PICTURES, proposals),
+        Training(PATCHES, PICTURES, {"regions": "patches"}),
+        Training(KEPT, RECOVERY_PICTURES, {**proposals, "keep_global": 1.0}, start=PROPOSALS),
+    ]
+
+
+def ablation_trainings() -> dict[str, dict[str, Training]]:
+    """Return the trainings of each ablation by its table's key and its row's name; all are short.
+
+    One that is in two tables has one name, and is made once.
+    """
+    alone = {"size": ABLATION_SIZE, "scales": ()}
+    proposals = {**alone, "regions": "proposals"}
+    patches = _short("patches", alone)
+    whole = _short("proposals", proposals)
+    splits = {
+        f"M = {count}": patches if count == 6 else _short(f"splits-{count}", {**alone, "max_split": count})
+        for count in SPLITS
+    }
+    blocks = {
+        f"{count} blocks": whole if count == 6 else _short(f"blocks-{count}", {**proposals, "blocks": count})
+        for count in BLOCKS
+    }
+    sizes = {
+        f"{size} px": whole if size == ABLATION_SIZE else _short(f"size-{size}", {**proposals, "size": size})
+        for size in SIZES
+    }
+    drawn = _short("scales", {**proposals, "size": max(SIZES), "scales": SIZES[1:]})
+    sources = {
+        "image patches": patches,
+        "proposals: the world's boxes": whole,
+        "proposals: found in the picture": _short("found", {**proposals, "proposals": "found"}),
+        "masks": _short("masks", {**alone, "regions": "masks"}),
+        "whole pictures alone": _short("image-only", {**alone, "image_only": True}),
+    }
+    return {
+        "splits": splits,
+        "blocks": blocks,
+        "size": {**sizes, f"drawn from {', '.join(map(str, SIZES[1:]))} px": drawn},
+        "sources": sources,
+    }
+
+
+def _short(name: str, config: Mapping[str, Any]) -> Training:
+    return Training(f"short-{name}", ABLATION_PICTURES, config)

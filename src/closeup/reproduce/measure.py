@@ -1,0 +1,107 @@
+"""What is measured of models for a table, each model and setting once."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
+from functools import lru_cache
+from typing import TypeAlias
+
+from closeup.data.world import World
+from closeup.models.clip import Clip
+from closeup.models.load import load
+from closeup.models.windows import Window
+from closeup.predict.evaluate_regions import evaluate_regions
+from closeup.predict.forgetting import measure_close_ups
+from closeup.predict.forgetting_report import CLASSIFICATION, RETRIEVAL, Figure
+from closeup.predict.region_report import RegionReport
+
+Counter: TypeAlias = Callable[[str], AbstractContextManager[Callable[[int, int], None]]]
+"""Given what is being done, a context that is told how many are done, of how many."""
+
+
+@dataclass(frozen=True, slots=True)
+class Scale:
+    """On how much of the world's held-out split figures are measured."""
+
+    scenes: int = 500
+    trend_scenes: int = 200
+    """Scenes of the trend with size, which asks for many passes."""
+    close_ups: int = 600
+    size: int = 256
+    """Side in pixels of the student's pictures in the tables: that of the scenes, 32 cells."""
+    sizes: tuple[int, ...] = (96, 128, 192, 256, 320)
+    """Sides of the trend."""
+    workers: int = 2
+
+
+@dataclass(slots=True)
+class Measurements:
+    """Loads models by name and measures them, keeping what was found."""
+
+    scale: Scale
+    counter: Counter
+    _regions: dict[tuple[object, ...], RegionReport] = field(default_factory=dict)
+    _whole: dict[str, list[Figure]] = field(default_factory=dict)
+
+    def clip(self, name: str) -> Clip:
+        """Return a model."""
+        return _loaded(name)
+
+    def dense(self, name: str, size: int, scenes: int, window: Window | None = None) -> RegionReport:
+        """Return region recognition from the dense map at a size."""
+        return self._recognise(name, "dense", size, scenes, window)
+
+    def crops(self, name: str) -> RegionReport:
+        """Return region recognition from crops at the native size."""
+        return self._recognise(name, "crop", self.scale.size, self.scale.scenes, None)
+
+    def whole(self, name: str) -> list[Figure]:
+        """Return figures of whole images: close-ups of the world."""
+        if name not in self._whole:
+            with self.counter(f"{name}: whole images") as tell:
+                self._whole[name] = measure_close_ups(
+                    self.clip(name), self.scale.close_ups, workers=self.scale.workers, on_progress=tell
+                )
+        return self._whole[name]
+
+    def _recognise(self, name: str, how: str, size: int, scenes: int, window: Window | None) -> RegionReport:
+        key = (name, how, size, scenes, window)
+        if key not in self._regions:
+            with self.counter(f"{name}: {how} at {size} px") as tell:
+                self._regions[key] = evaluate_regions(
+                    self.clip(name),
+                    World("val", count=scenes),
+                    how=(how,),
+                    size=size,
+                    window=window,
+                    workers=self.scale.workers,
+                    on_progress=tell,
+                )
+        return self._regions[key]
+
+
+def top(report: RegionReport, how: str, shape: str, kind: str, k: int = 1) -> float:
+    """Return the mean accuracy over classes of one kind of region, in percent."""
+    return 100 * report.recognition(how, shape, kind).macro(k)
+
+
+def classification(figures: Sequence[Figure]) -> float:
+    """Return zero-shot accuracy in percent, the mean over the shape, each attribute and the ground."""
+    return _mean([figure.value for figure in figures if figure.task == CLASSIFICATION])
+
+
+def first_hits(figures: Sequence[Figure]) -> float:
+    """Return retrieval R@1 in percent, the mean of both directions."""
+    named = [figure for figure in figures if figure.task == RETRIEVAL and figure.name.endswith("R@1")]
+    return _mean([figure.value for figure in named])
+
+
+def _mean(shares: list[float]) -> float:
+    return 100 * sum(shares) / len(shares)
+
+
+@lru_cache(maxsize=8)
+def _loaded(name: str) -> Clip:
+    return load(name)

@@ -1,0 +1,18 @@
+"""Every reproduction by name; a new one is one entry."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from closeup.errors import InputError, suggest
+from closeup.reproduce.clipself import CLIPSELF
+from closeup.reproduce.run import Reproduction
+
+REPRODUCTIONS: Mapping[str, Reproduction] = {what.name: what for what in (CLIPSELF,)}
+
+
+def get_reproduction(name: str) -> Reproduction:
+    """Return a reproduction; InputError with near misses for an unknown name."""
+    if name not in REPRODUCTIONS:
+        raise InputError(f"Unknown reproduction {name!r}. {suggest(name, REPRODUCTIONS)}")
+    return REPRODUCTIONS[name]
