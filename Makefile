@@ -31,8 +31,9 @@ format: $(STAMP)
 bench: $(STAMP)  ## every bench; each ends in one JSON line
 	@for bench in import_time text regions dense train_step; do $(BIN)/python -m benches.$$bench || exit 1; done
 
-tiny: $(STAMP)  ## make everything that ships again (about two hours on two cores; resumes where it stopped)
+tiny: $(STAMP)  ## make everything that ships again (some hours on two cores; resumes where it stopped)
 	$(BIN)/closeup pretrain --data world --out src/closeup/weights/tiny --resume-if-started
+	$(BIN)/closeup reproduce clipself --train --tables regions --work src/closeup/weights
 
 clean:
 	rm -rf out runs build dist $(VENV)

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from closeup.data.world.world import World
-from closeup.models.load import PACKAGED, load
+from closeup.models.load import PACKAGED, load, packaged_models
 from closeup.predict import evaluate_regions
 
 FOLDER = PACKAGED / "tiny"
@@ -42,3 +42,31 @@ def test_crops_are_recognised_and_the_dense_map_is_not() -> None:
     dense = report.recognition("dense", "boxes", "things").macro(1)
     assert crop >= 0.8
     assert dense < crop / 2
+
+
+ADAPTED = [name for name in packaged_models() if name != "tiny"]
+
+
+@pytest.mark.parametrize("name", ADAPTED)
+def test_adapted_models_share_the_text_tower_and_tell_how_they_were_made(name: str) -> None:
+    base, adapted = load("tiny", device="cpu"), load(name, device="cpu")
+    assert adapted.text_fingerprint == base.text_fingerprint
+    assert adapted.fingerprint != base.fingerprint
+    card = json.loads((PACKAGED / name / "card.json").read_text())
+    assert (card["name"], card["recipe"], card["base"]["name"]) == (name, "clipself", "tiny")
+    assert card["training"]["steps"] > 0
+    assert sum(path.stat().st_size for path in (PACKAGED / name).iterdir()) < 6e6
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ADAPTED)
+def test_the_map_of_adapted_models_is_recognised(name: str) -> None:
+    raw, adapted = (
+        evaluate_regions(load(model), World("val", count=40), how=("dense",), size=256, workers=0)
+        for model in ("tiny", name)
+    )
+    for shape in ("boxes", "masks"):
+        gained = adapted.recognition("dense", shape, "things").macro() - raw.recognition("dense", shape, "things").macro()
+        assert gained >= 0.4
+    stuff = adapted.recognition("dense", "masks", "stuff").macro() - raw.recognition("dense", "masks", "stuff").macro()
+    assert stuff > 0

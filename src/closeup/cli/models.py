@@ -15,6 +15,7 @@ from closeup.cli.output import show, show_json, table
 from closeup.errors import InputError, suggest
 from closeup.models.eva import EvaTower
 from closeup.models.families import FAMILIES
+from closeup.models.load import packaged_models
 from closeup.models.resnet import ResNetTower
 from closeup.models.timm_conv import ConvTower
 from closeup.models.timm_vit import TimmVitTower
@@ -59,13 +60,14 @@ def run(options: Options) -> int:
     if not rows:
         raise InputError(f"No model's name or tag contains {options.filter!r}. {_hint(options.filter)}")
     if options.json:
-        show_json({"models": rows})
+        show_json({"models": rows, "packaged": packaged_models()})
         return 0
     lines = [[row["name"], row["family"] or "(no dense map)", row["pixels"], ", ".join(row["tags"])] for row in rows]
     show(
         table(["name", "tower", "pixels", "tags"], lines),
         f"{len(rows)} models, {sum(len(row['tags']) for row in rows)} with weights. Families: {', '.join(families())}.",
-        "Also: tiny (ships inside), hf-hub:OWNER/NAME, a folder in open_clip's local-dir form.",
+        f"Ships inside: {', '.join(packaged_models())}.",
+        "Also: hf-hub:OWNER/NAME, a folder in open_clip's local-dir form.",
     )
     return 0
 

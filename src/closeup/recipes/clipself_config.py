@@ -120,6 +120,8 @@ def tiny(images: int) -> tuple[ClipSelfConfig, TrainConfig]:
         batch_size=8,
         rate=1e-3,
         optimizer="muon",
+        betas=(0.9, 0.999),
+        epsilon=1e-8,
         warmup=100,
         clip_norm=1.0,
         workers=4,

@@ -24,6 +24,8 @@ ABLATION_SIZE = 128
 """Side of the student's pictures in ablations, unless that is what is varied: half that of the scenes."""
 RECOVERY_PICTURES = 40_000
 """Scenes in which the adapted model gets back what it forgot."""
+RECOVERY_RATE = 5e-4
+"""Half the rate of learning, so that what is learned stays."""
 
 SPLITS = (2, 4, 6, 8)
 BLOCKS = (1, 2, 4, 6)
@@ -37,6 +39,7 @@ class Training:
     name: str
     pictures: int
     config: Mapping[str, Any] = field(default_factory=dict)
+    training: Mapping[str, Any] = field(default_factory=dict)
     start: str | None = None
     """The training whose result learning goes on from."""
 
@@ -50,7 +53,7 @@ class Training:
             start=None if self.start is None else str(work / self.start),
             preset="tiny",
             config=dict(self.config),
-            training={"seed": seed},
+            training={**self.training, "seed": seed},
             dtype="fp16",
             form="changes",
         )
@@ -62,7 +65,7 @@ def shipped_trainings() -> list[Training]:
     return [
         Training(PROPOSALS, PICTURES, proposals),
         Training(PATCHES, PICTURES, {"regions": "patches"}),
-        Training(KEPT, RECOVERY_PICTURES, {**proposals, "keep_global": 1.0}, start=PROPOSALS),
+        Training(KEPT, RECOVERY_PICTURES, {**proposals, "keep_global": 1.0}, {"rate": RECOVERY_RATE}, start=PROPOSALS),
     ]
 
 
@@ -91,7 +94,7 @@ def ablation_trainings() -> dict[str, dict[str, Training]]:
     sources = {
         "image patches": patches,
         "proposals: the world's boxes": whole,
-        "proposals: found in the picture": _short("found", {**proposals, "proposals": "found"}),
+        "proposals: found in the picture": _short("found", {**proposals, "regions_from": "found"}),
         "masks": _short("masks", {**alone, "regions": "masks"}),
         "whole pictures alone": _short("image-only", {**alone, "image_only": True}),
     }
