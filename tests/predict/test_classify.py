@@ -133,6 +133,6 @@ def test_unequal_numbers_and_no_words_asked_for_are_refused(clip: Clip) -> None:
 def test_the_result_says_what_made_it(clip: Clip) -> None:
     made = classify(clip, image(), WORDS, boxes=BOXES, size=64, route="attention").provenance
     assert made.model == "tiny test"
-    assert made.fingerprint == clip.text_fingerprint
+    assert made.fingerprint == clip.fingerprint
     assert (made.region_encoder, made.route, made.image_size) == ("dense", "attention", (64, 64))
     assert (made.words, made.templates, made.vocabulary) == (6, "simple", as_bank(clip, WORDS).vocabulary.hash)

@@ -41,8 +41,13 @@ class Entry:
             raise InputError(f"Unknown preset {preset!r}. {suggest(preset, self.presets)}")
         what, how = self.presets[preset](pictures)
         steps = replace(how, **training).steps
-        fitted = {"warmup": min(how.warmup, steps // 10), "workers": min(how.workers, os.cpu_count() or 1)}
+        fitted = {"warmup": min(how.warmup, steps // 10), "workers": min(how.workers, _cores())}
         return what.replace(**config), replace(how, **(fitted | dict(training)))
+
+
+def _cores() -> int:
+    """Return how many cores this process may use, which can be fewer than there are."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 REGISTRY: Mapping[str, Entry] = {"clipself": Entry(ClipSelf, {"paper": paper, "released": released, "tiny": tiny})}
