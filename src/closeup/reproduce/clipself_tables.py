@@ -121,8 +121,8 @@ def _regions_findings(rows: list[Row]) -> list[str]:
         if (name, BOXES) in found:
             boxes, things, stuff = (found[name, metric] for metric in (BOXES, THINGS, STUFF))
             findings.append(
-                f"{name}: boxes {crop - boxes:.1f} and thing masks {crop - things:.1f} points below crops; stuff masks "
-                f"{stuff - found[RAW_ROW, STUFF]:+.1f} points against the raw map."
+                f"{name}: boxes {boxes - crop:+.1f} and thing masks {things - crop:+.1f} points against crops of boxes; "
+                f"stuff masks {stuff - found[RAW_ROW, STUFF]:+.1f} points against the raw map."
             )
     if (PATCHES_ROW, BOXES) in found and (PROPOSALS_ROW, BOXES) in found:
         things = found[PROPOSALS_ROW, BOXES] - found[PATCHES_ROW, BOXES]
