@@ -121,7 +121,7 @@ def _regions_findings(rows: list[Row]) -> list[str]:
         if (name, BOXES) in found:
             boxes, things, stuff = (found[name, metric] for metric in (BOXES, THINGS, STUFF))
             findings.append(
-                f"{name}: boxes {boxes - crop:+.1f} and thing masks {things - crop:+.1f} points against crops of boxes; "
+                f"{name}: boxes {boxes - crop:+.1f} and thing masks {things - crop:+.1f} points against crops; "
                 f"stuff masks {stuff - found[RAW_ROW, STUFF]:+.1f} points against the raw map."
             )
     if (PATCHES_ROW, BOXES) in found and (PROPOSALS_ROW, BOXES) in found:
