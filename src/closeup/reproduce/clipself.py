@@ -20,7 +20,7 @@ from closeup.reproduce.clipself_models import (
     ablation_trainings,
     shipped_trainings,
 )
-from closeup.reproduce.measure import Counter, Measurements, Scale
+from closeup.reproduce.measure import Measurements, Scale
 from closeup.reproduce.result import Row
 from closeup.reproduce.run import Found, Part, Pictures, Reproduction, Wanted
 from closeup.viz import draw_curves, draw_sheet, kmeans_sheet
@@ -31,12 +31,7 @@ KMEANS_SCENES = (3, 7, 11)
 
 TableOf: TypeAlias = Callable[[Measurements, Mapping[str, str]], tuple[list[Row], list[str]]]
 Draw: TypeAlias = Callable[[Measurements, Mapping[str, str], list[Row]], Pictures]
-Measure: TypeAlias = Callable[[Wanted, Counter], Found]
-
-
-def measurements(wanted: Wanted, counter: Counter) -> Measurements:
-    """Return an empty book of measurements, of the size that is wanted."""
-    return Measurements(QUICK if wanted.quick else Scale(), counter)
+Measure: TypeAlias = Callable[[Wanted, Measurements], Found]
 
 
 def made(training: Training, wanted: Wanted) -> str:
@@ -56,8 +51,8 @@ def models(wanted: Wanted) -> dict[str, str]:
 
 
 def _main(table: TableOf, draw: Draw) -> Measure:
-    def measure(wanted: Wanted, counter: Counter) -> Found:
-        chosen, measured = models(wanted), measurements(wanted, counter)
+    def measure(wanted: Wanted, measured: Measurements) -> Found:
+        chosen = models(wanted)
         rows, findings = table(measured, chosen)
         return Found(rows, findings, draw(measured, chosen, rows))
 
@@ -65,9 +60,9 @@ def _main(table: TableOf, draw: Draw) -> Measure:
 
 
 def _ablation(key: str, *, own_size: bool = False) -> Measure:
-    def measure(wanted: Wanted, counter: Counter) -> Found:
+    def measure(wanted: Wanted, measured: Measurements) -> Found:
         trained = {row: made(training, wanted) for row, training in ablation_trainings()[key].items()}
-        rows, findings = tables.ablation(measurements(wanted, counter), trained, own_size=own_size)
+        rows, findings = tables.ablation(measured, trained, own_size=own_size)
         return Found(rows, findings, {})
 
     return measure
@@ -112,6 +107,8 @@ CLIPSELF = Reproduction(
     title="CLIPSelf on the world",
     paper="Wu et al., CLIPSelf: Vision Transformer Distills Itself for Open-Vocabulary Dense Prediction, ICLR 2024, "
     "arXiv 2310.01403",
+    scale=Scale(),
+    quick=QUICK,
     parts=(
         Part(
             "regions",

@@ -11,7 +11,7 @@ import PIL.Image
 
 from closeup.data.atomic import replacing
 from closeup.errors import InputError, suggest
-from closeup.reproduce.measure import Counter
+from closeup.reproduce.measure import Counter, Measurements, Scale
 from closeup.reproduce.page import page
 from closeup.reproduce.result import Picture, Result, Row, Stamp, Table, read_tables
 
@@ -51,17 +51,19 @@ class Part:
     title: str
     about: str
     trained: bool
-    measure: Callable[[Wanted, Counter], Found]
+    measure: Callable[[Wanted, Measurements], Found]
 
 
 @dataclass(frozen=True, slots=True)
 class Reproduction:
-    """A paper's tables."""
+    """A paper's tables, and on how much they are measured, in earnest and quickly."""
 
     name: str
     title: str
     paper: str
     parts: tuple[Part, ...]
+    scale: Scale
+    quick: Scale
 
     def chosen(self, wanted: Wanted) -> list[Part]:
         """Return the tables to measure; InputError for an unknown one, or one that needs training without it."""
@@ -96,9 +98,10 @@ def reproduce(
     file, folder = out / "results" / f"{name}.json", out / "docs" / "results"
     order = tuple(part.key for part in what.parts)
     result = Result(name, what.title, what.paper, order).with_tables(read_tables(file))
+    measured = Measurements(what.quick if wanted.quick else what.scale, counter)
     written: list[Path] = []
     for part in parts:
-        found = part.measure(wanted, counter)
+        found = part.measure(wanted, measured)
         pictures = []
         folder.mkdir(parents=True, exist_ok=True)
         for ending, (picture, caption) in found.pictures.items():
