@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
-import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
@@ -13,7 +11,7 @@ import torch
 from torch import Tensor
 
 from closeup.errors import ModelError
-from closeup.models.checkpoint import CARD, CHANGES, check_replaceable, mismatches, stored
+from closeup.models.checkpoint import CARD, CHANGES, mismatches, model_folder, stored
 from closeup.models.clip import Clip
 from closeup.models.disk import write_tensors
 
@@ -36,25 +34,16 @@ def save_changes(
         InputError: the folder holds something else.
     """
     folder = Path(folder)
-    check_replaceable(folder)
     before, after = base.model.state_dict(), clip.model.state_dict()
     problems = mismatches(before, after)
     if problems:
         raise ModelError(f"{clip.name!r} was not adapted from {base.name!r}: {'; '.join(problems[:3])}.")
     changed = {name: tensor for name, tensor in after.items() if not torch.equal(tensor.cpu(), before[name].cpu())}
     told = {"name": folder.name, **(card or {}), "base": {"name": base.name, "fingerprint": base.fingerprint}}
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    fresh = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
-    try:
+    with model_folder(folder) as fresh:
         write_tensors({name: stored(tensor, dtype) for name, tensor in changed.items()}, fresh / CHANGES)
         (fresh / CARD).write_text(json.dumps(told, indent=2) + "\n", encoding="utf-8")
-        fresh.chmod(0o755)
         (fresh / CHANGES).chmod(0o644)
-        if folder.exists():
-            shutil.rmtree(folder)
-        fresh.replace(folder)
-    finally:
-        shutil.rmtree(fresh, ignore_errors=True)
     return folder
 
 
@@ -70,7 +59,7 @@ def apply_changes(base: Clip, changes: Mapping[str, Tensor], expected: str, sour
             f"{base.fingerprint[:12]}. Load it beside the base that it was adapted from, or adapt this one anew."
         )
     state = base.model.state_dict()
-    problems = [problem for problem in mismatches(state, {**state, **changes}) if problem]
+    problems = mismatches(state, {**state, **changes})
     if problems:
         raise ModelError(f"The tensors in {source} do not fit {base.name!r}: {'; '.join(problems[:3])}.")
     base.model.load_state_dict({**state, **changes})

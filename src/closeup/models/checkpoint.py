@@ -8,7 +8,8 @@ import pickle
 import shutil
 import tempfile
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal
 
@@ -101,11 +102,23 @@ def save_local_dir(
     gives fp32 again.
     """
     folder = Path(folder)
+    with model_folder(folder) as fresh:
+        _write(clip, fresh, card or {}, dtype)
+    return folder
+
+
+@contextmanager
+def model_folder(folder: Path) -> Iterator[Path]:
+    """Give an empty folder to write a model into, which then takes the place of ``folder`` whole, or not at all.
+
+    Raises:
+        InputError: there is something else than a saved model.
+    """
     check_replaceable(folder)
     folder.parent.mkdir(parents=True, exist_ok=True)
     fresh = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
     try:
-        _write(clip, fresh, card or {}, dtype)
+        yield fresh
         fresh.chmod(0o755)
         if folder.exists():
             old = fresh.with_name(fresh.name + "-old")
@@ -116,7 +129,6 @@ def save_local_dir(
             os.replace(fresh, folder)
     finally:
         shutil.rmtree(fresh, ignore_errors=True)
-    return folder
 
 
 def check_replaceable(folder: Path) -> None:
