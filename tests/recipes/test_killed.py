@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
 from pathlib import Path
@@ -46,17 +47,23 @@ def test_killed_while_it_learns(small_clip_folder: Path, tmp_path: Path, uninter
 
 
 def test_killed_while_it_saves(small_clip_folder: Path, tmp_path: Path, uninterrupted: dict[str, Tensor]) -> None:
-    unfinished = tmp_path / "out-run" / "state-00000004"
-    unfinished.mkdir(parents=True)
-    os.mkfifo(unfinished / "optimizers.pt")  # a pipe that nobody reads: whoever writes to it waits
     process = start(words(tmp_path, small_clip_folder, "out"))
+    wait_until(lambda: saved_step(tmp_path / "out-run") >= 3, process)
+    end(process, signal.SIGKILL)
+    last = saved_step(tmp_path / "out-run")
+    # What it saves first when it goes on; every save clears away what is not its own.
+    unfinished = tmp_path / "out-run" / f"state-{last + 1:08d}"
+    shutil.rmtree(unfinished, ignore_errors=True)
+    unfinished.mkdir()
+    os.mkfifo(unfinished / "optimizers.pt")  # a pipe that nobody reads: whoever writes to it waits
+    process = start(words(tmp_path, small_clip_folder, "out", "--resume"))
     wait_until((unfinished / "module.safetensors").exists, process)
     end(process, signal.SIGKILL)
     assert process.returncode == -signal.SIGKILL
-    assert saved_step(tmp_path / "out-run") == 3
+    assert saved_step(tmp_path / "out-run") == last
     (unfinished / "optimizers.pt").unlink()
     with (tmp_path / "out-run" / "log.jsonl").open("a") as log:
-        log.write('{"step": 4, "lo')
+        log.write('{"step": 60, "lo')
     assert_resumes(tmp_path, small_clip_folder, uninterrupted)
 
 
