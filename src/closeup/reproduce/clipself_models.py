@@ -14,8 +14,6 @@ PATCHES = "tiny-clipself-patches"
 PROPOSALS = "tiny-clipself-proposals"
 KEPT = "tiny-clipself"
 
-SHIPPED = (PATCHES, PROPOSALS, KEPT)
-
 PICTURES = 108_000
 """Scenes of the world that each model that ships has seen, each once."""
 ABLATION_PICTURES = 16_000
