@@ -1,19 +1,21 @@
-"""The verb ``demo``: the main job, on the model and the pictures that ship inside."""
+"""The verb ``demo``: the main job, on the models and the pictures that ship inside."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import PIL.Image
 import torch
 
-from closeup._types import Boxes
 from closeup.cli.fields import Flag
 from closeup.cli.files import check_folder, counted, save_picture, track
 from closeup.cli.output import show, show_json, table
 from closeup.data.world import World
 from closeup.data.world.captions import noun_phrase, with_article
+from closeup.errors import InputError
 from closeup.models import Clip, load
 from closeup.predict import classify, evaluate_regions, heatmap, segment
 from closeup.text import TextBank, Vocabulary, build_bank
@@ -27,13 +29,15 @@ PICTURES = 4
 
 @dataclass(frozen=True)
 class Options:
-    """See in a minute what the library does: pixels, regions and heat maps in words, and an honest table.
+    """See in a minute what the library does: boxes, pixels and phrases in words, before and after adapting.
 
-    Draws scenes of the embedded world as picture files, segments them with tiny in words, shows where a phrase is,
-    and measures how well regions are recognised from crops and from the dense map.
+    Draws scenes of the embedded world as picture files. Of each, tiny and tiny-clipself (the same model once it has
+    taught itself with CLIPSelf) name the boxes, show where a phrase is, name every pixel and cluster the dense map.
+    A table tells how well both recognise regions from crops and from the dense map.
 
         closeup demo
         closeup demo --out somewhere --scenes 100
+        closeup demo --models tiny my-clip
     """
 
     out: Path = Path("out")
@@ -42,64 +46,70 @@ class Options:
     scenes: int = 60
     """Scenes of the table."""
 
-    model: str = "tiny"
-    """The model to show."""
+    models: tuple[str, ...] = ("tiny", "tiny-clipself")
+    """The models to show, one below the other: names as in "tiny" or "ViT-B-16/openai", or folders of models."""
 
     json: Flag = False
     """Print one json document instead of the table."""
 
 
 def run(options: Options) -> int:
-    """Draw, segment, measure, and say where everything is."""
+    """Draw, name, measure, and say where everything is."""
+    if not options.models or options.scenes < 1:
+        raise InputError(f"--models {' '.join(options.models)} --scenes {options.scenes}: give at least one of each.")
     check_folder(options.out)
-    clip = load(options.model)
     world = World("test", count=max(options.scenes, PICTURES), size=(SIDE, SIDE))
-    bank = build_bank(clip, Vocabulary(world.names))
-    written = [
-        path for index in track(range(PICTURES), "segmenting") for path in _show(clip, world, index, bank, options.out)
-    ]
-    with counted("measuring") as tell:
-        report = evaluate_regions(clip, world, words=bank, size=SIDE, limit=options.scenes, on_progress=tell)
-    report.save(options.out / "regions.json")
-    rows = report.table()
+    clips = [load(name) for name in options.models]
+    banks = [build_bank(clip, Vocabulary(world.names)) for clip in clips]
+    models = list(zip(clips, banks, strict=True))
+    written = [path for index in track(range(PICTURES), "naming") for path in _show(models, world, index, options.out)]
+    rows = [row for clip, bank in models for row in _measured(clip, bank, world, options.scenes)]
     if options.json:
-        show_json({"model": clip.name, "rows": rows, "written": [*written, options.out / "regions.json"]})
+        show_json({"rows": rows, "written": written})
         return 0
     show(
         table(list(rows[0]), [list(row.values()) for row in rows]),
-        f"{report.images} scenes of the world, model {clip.name}; top1 and top5 are means over classes. "
+        f"{options.scenes} scenes of the world; top1 and top5 are means over classes. "
         "The gap between crop and dense is what the methods here close.",
         *(f"Written: {path}" for path in written),
     )
     return 0
 
 
-def _show(clip: Clip, world: World, index: int, bank: TextBank, out: Path) -> list[Path]:
-    """Write one scene as a photo, and beside it a sheet of what the library makes of the file."""
+def _measured(clip: Clip, bank: TextBank, world: World, scenes: int) -> list[dict[str, Any]]:
+    with counted(f"measuring {clip.name}") as tell:
+        report = evaluate_regions(clip, world, words=bank, size=SIDE, limit=scenes, on_progress=tell)
+    return [{"model": clip.name, **row} for row in report.table()]
+
+
+def _show(models: Sequence[tuple[Clip, TextBank]], world: World, index: int, out: Path) -> list[Path]:
+    """Write one scene as a photo, and beside it a sheet of what the models make of the file."""
     record, things = world.with_things(index)
     photo = save_picture(record.load(), out / "photos" / f"scene-{index}.png")
-    boxes = _things(record.boxes, len(things))
-    named = classify(clip, photo, bank, boxes=boxes, how="crop")
-    pixels = segment(clip, photo, bank, size=SIDE)
+    boxes = torch.zeros(0, 4) if record.boxes is None else record.boxes[: len(things)]
     phrase = noun_phrase(things[-1].shape, {"colour": things[-1].colour})
-    warm = heatmap(clip, photo, [phrase], size=SIDE)
-    sheet = draw_sheet(
-        [named.picture(), pixels.picture(), warm.picture(), _clusters(clip, photo)],
-        [
-            "regions by their crops",
-            "pixels by the dense map",
-            f"where is {with_article(phrase)}?",
-            "dense map, clustered",
-        ],
-    )
-    return [photo, save_picture(sheet, out / f"scene-{index}.png")]
+    pictures: list[PIL.Image.Image] = []
+    titles: list[str] = []
+    for clip, bank in models:
+        pictures += [
+            classify(clip, photo, bank, boxes=boxes, size=SIDE).picture(),
+            heatmap(clip, photo, [phrase], size=SIDE).picture(),
+            segment(clip, photo, bank, size=SIDE).picture(),
+        ]
+        titles += [f"boxes by {clip.name}", f"where is {with_article(phrase)}?", "every pixel"]
+    sheet = draw_sheet(pictures, titles, columns=len(pictures) // len(models))
+    clusters = _clusters([clip for clip, _ in models], photo)
+    return [
+        photo,
+        save_picture(sheet, out / f"scene-{index}.png"),
+        save_picture(clusters, out / f"scene-{index}-clusters.png"),
+    ]
 
 
-def _things(boxes: Boxes | None, count: int) -> Boxes:
-    return torch.zeros(0, 4) if boxes is None else boxes[:count]
-
-
-def _clusters(clip: Clip, photo: Path) -> PIL.Image.Image:
-    image, _ = clip.preprocess(photo, policy="fit", size=SIDE)
-    with torch.no_grad():
-        return kmeans_sheet(photo, [("dense map", clip.encode_dense(image[None])[0])], clusters=6)
+@torch.no_grad()
+def _clusters(clips: Sequence[Clip], photo: Path) -> PIL.Image.Image:
+    maps = []
+    for clip in clips:
+        image, _ = clip.preprocess(photo, policy="fit", size=SIDE)
+        maps.append((clip.name, clip.encode_dense(image[None])[0]))
+    return kmeans_sheet(photo, maps, clusters=6)

@@ -28,7 +28,7 @@ class Scale:
     scenes: int = 500
     trend_scenes: int = 200
     """Scenes of the trend with size, which asks for many passes."""
-    close_ups: int = 600
+    close_ups: int = 2400
     size: int = 256
     """Side in pixels of the student's pictures in the tables: that of the scenes, 32 cells."""
     sizes: tuple[int, ...] = (96, 128, 192, 256, 320)
