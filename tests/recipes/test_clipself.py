@@ -20,7 +20,7 @@ from closeup.models.official_keys import official_eva_to_timm
 from closeup.recipes.clipself import ClipSelf, one_minus_mean_cosine
 from closeup.recipes.clipself_config import ClipSelfConfig, paper, released
 from closeup.recipes.config import TrainConfig
-from closeup.recipes.distill_regions import region_source
+from closeup.recipes.distill_regions import region_sources
 from closeup.recipes.train import train
 from closeup.regions import crop_regions
 from goldens import Golden, assert_close, cases
@@ -104,17 +104,19 @@ def stirred(recipe: ClipSelf) -> ClipSelf:
     return recipe
 
 
-@pytest.mark.parametrize("regions", ["patches", "proposals", "masks"])
+@pytest.mark.parametrize("regions", ["patches", "proposals", "masks", "patches-and-proposals"])
 @torch.no_grad()
 def test_the_loss_is_that_of_regions_encoded_one_by_one(regions: str) -> None:
     recipe = made(regions=regions)
-    clip, source = recipe.clip, region_source(recipe.config)
+    clip, sources = recipe.clip, region_sources(recipe.config)
     order = np.random.default_rng([0, 1, 0]).permutation(len(Pictures())).tolist()
-    cosines = []
-    for position in range(3):
+    cosines, drawn_from = [], set()
+    for position in range(4):
         record = Pictures()[order[position]]
         image = record.load()
         rng = np.random.default_rng([0, 2, position])
+        source = sources[0] if len(sources) == 1 else sources[rng.integers(len(sources))]
+        drawn_from.add(source)
         candidates, rows = source.regions(record, image.height, image.width, rng)
         view, placement = clip.preprocess(image, policy="longest-pad-corner", size=SIZE)
         maps = clip.encode_dense(view[None])
@@ -128,7 +130,8 @@ def test_the_loss_is_that_of_regions_encoded_one_by_one(regions: str) -> None:
             else:
                 student = clip_mask_mean(clip, image, mask, maps)
             cosines.append(F.cosine_similarity(student, teacher)[0])
-    loss = recipe.module(batch_of(recipe, 0, 1, 2))["loss"]
+    assert drawn_from == set(sources)
+    loss = recipe.module(batch_of(recipe, *range(4)))["loss"]
     torch.testing.assert_close(loss, 1 - torch.stack(cosines).mean(), atol=1e-4, rtol=0)
 
 

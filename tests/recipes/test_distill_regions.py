@@ -16,7 +16,7 @@ from closeup.recipes.distill_regions import (
     MaskRegions,
     Proposals,
     RegionSource,
-    region_source,
+    region_sources,
 )
 from closeup.regions import grid_boxes
 from closeup.regions.propose import CoarseMasks, propose
@@ -84,23 +84,25 @@ def test_masks_bring_their_boxes() -> None:
 
 @pytest.mark.parametrize("regions", ["proposals", "masks"])
 def test_missing_regions_are_named(regions: str) -> None:
-    source = region_source(ClipSelfConfig.from_dict({"regions": regions, "regions_from": "data"}))
+    (source,) = region_sources(ClipSelfConfig.from_dict({"regions": regions, "regions_from": "data"}))
     with pytest.raises(DataError, match=r"'one' has no .*regions='patches', which needs none"):
         source.candidates(record(), 40, 60)
 
 
 def test_the_teacher_sees_more_than_a_proposal_and_no_more_than_a_patch() -> None:
     contexts = {
-        name: region_source(ClipSelfConfig.from_dict({"regions": name})).crop.enlarge
-        for name in ("patches", "proposals", "masks")
+        name: [source.crop.enlarge for source in region_sources(ClipSelfConfig.from_dict({"regions": name}))]
+        for name in ("patches", "proposals", "masks", "patches-and-proposals")
     }
-    assert contexts == {"patches": 1.0, "proposals": 1.5, "masks": 1.0}
-    assert region_source(ClipSelfConfig(context=2.0)).crop.enlarge == 2.0
-    assert region_source(ClipSelfConfig(regions="masks")).crop.masked
+    assert contexts == {"patches": [1.0], "proposals": [1.5], "masks": [1.0], "patches-and-proposals": [1.0, 1.5]}
+    enlarged = region_sources(ClipSelfConfig(regions="patches-and-proposals", context=2.0))
+    assert [source.crop.enlarge for source in enlarged] == [2.0, 2.0]
+    assert source_of("masks", "auto").crop.masked
 
 
 def source_of(regions: str, regions_from: str, cache: Path | None = None) -> RegionSource:
-    return region_source(ClipSelfConfig.from_dict({"regions": regions, "regions_from": regions_from}), cache)
+    (source,) = region_sources(ClipSelfConfig.from_dict({"regions": regions, "regions_from": regions_from}), cache)
+    return source
 
 
 @pytest.mark.parametrize("regions", ["proposals", "masks"])

@@ -85,9 +85,15 @@ def step(made: ClipSelf, position: int = 0) -> tuple[float, dict[str, Tensor], i
     return float(loss.detach()), gradients, len(batch["missing"])
 
 
-@pytest.mark.parametrize(
-    "changes", [{}, {"keep_global": 0.5}, {"image_only": True}, {"regions": "proposals"}, {"regions": "masks"}], ids=str
-)
+CHANGES: list[dict[str, Any]] = [
+    {},
+    {"keep_global": 0.5},
+    {"image_only": True},
+    *({"regions": regions} for regions in ("proposals", "masks", "patches-and-proposals")),
+]
+
+
+@pytest.mark.parametrize("changes", CHANGES, ids=str)
 def test_a_cached_step_is_an_uncached_one_to_half_precision(tmp_path: Path, changes: dict[str, Any]) -> None:
     plain, gradients, asked = step(recipe(None, **changes))
     first, _, written = step(recipe(tmp_path, **changes))
@@ -118,6 +124,18 @@ def test_precomputing_leaves_nothing_to_ask_and_goes_on_where_it_was(tmp_path: P
     assert all(step(made, position)[2] == 0 for position in range(6))
     assert sorted(made.precompute()) == [0, 1, 2, 3]
     assert sum(asked) == 3 * (cells + 1)
+
+
+def test_precomputing_knows_every_set_that_a_visit_may_draw_from(tmp_path: Path) -> None:
+    made = recipe(tmp_path, regions="patches-and-proposals")
+    assert sorted(made.precompute()) == [0, 1, 2, 3]
+    assert all(step(made, position)[2] == 0 for position in range(10))
+
+
+def test_cut_outs_with_more_context_are_other_cut_outs(tmp_path: Path) -> None:
+    written = step(recipe(tmp_path, regions="proposals"))[2]
+    assert step(recipe(tmp_path, regions="proposals"))[2] == 0
+    assert step(recipe(tmp_path, regions="proposals", context=1.2))[2] == written > 0
 
 
 def test_precomputing_is_shared_between_processes(tmp_path: Path) -> None:

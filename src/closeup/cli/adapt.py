@@ -14,6 +14,7 @@ from closeup.cli.output import show, show_json
 from closeup.models.windows import Window
 from closeup.predict.forgetting import CLOSE_UPS
 from closeup.predict.forgetting_report import ForgettingReport
+from closeup.recipes.clipself_config import Regions
 from closeup.recipes.run_adapt import Adaptation, Adapted, adapt
 from closeup.recipes.runs import is_started, read_card, run_folder, write_card
 
@@ -58,8 +59,9 @@ class ClipSelf:
     scripts really did: batch 2, an eighth of the pictures) or "tiny" (for small models: Muon, a high rate, one visit
     to each picture)."""
 
-    regions: Literal["patches", "proposals", "masks"] = "patches"
-    """What is cut out: cells of random grids, boxes, or masks (beyond the paper)."""
+    regions: Regions = "patches"
+    """What is cut out: cells of random grids, boxes, or, beyond the paper, masks, or at each visit to a picture either
+    cells or boxes: the first teach grounds, the second things."""
 
     regions_from: Literal["auto", "data", "found"] = "auto"
     """Whose boxes or masks: the data set's, or those found in the pictures themselves, as by closeup propose; "auto" is

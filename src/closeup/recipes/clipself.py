@@ -35,7 +35,7 @@ from closeup.data.record import Reader
 from closeup.models.clip import Clip
 from closeup.recipes.blocks import reached, trainable_blocks
 from closeup.recipes.clipself_config import CELLS, ClipSelfConfig
-from closeup.recipes.distill_regions import region_source
+from closeup.recipes.distill_regions import region_sources
 from closeup.recipes.distill_samples import DistillSamples, Sample
 from closeup.recipes.precompute import precompute
 from closeup.recipes.recipe import Recipe
@@ -73,15 +73,11 @@ class ClipSelf(Recipe):
         self.config = config = config or ClipSelfConfig()
         self.size = config.size or CELLS * clip.patch
         self._probe = probe
-        source = None if config.image_only else region_source(config, cache)
-        store = None
-        if cache is not None:
-            crop = None if source is None else asdict(source.crop)
-            store = TeacherStore(cache, _identity(clip, crop), clip.dim)
+        store = None if cache is None else TeacherStore(cache, _identity(clip), clip.dim)
         self.samples = DistillSamples(
             clip,
             reader,
-            source,
+            () if config.image_only else region_sources(config, cache),
             size=self.size,
             seed=seed,
             whole=config.image_only or config.keep_global > 0,
@@ -232,10 +228,9 @@ def one_minus_mean_cosine(
     return 1 - cosines.sum() / (max(len(cosines), 1) if terms is None else terms)
 
 
-def _identity(clip: Clip, crop: Mapping[str, object] | None) -> dict[str, object]:
+def _identity(clip: Clip) -> dict[str, object]:
     return {
         "teacher": clip.fingerprint,
         "precision": clip.precision,
         "preprocess": asdict(clip.image_preprocess),
-        "crop": crop,
     }

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from math import ceil
-from typing import Literal
+from typing import Literal, TypeAlias
 
 from closeup.config import Config
 from closeup.errors import ConfigError
 from closeup.models.windows import Window
 from closeup.recipes.config import TrainConfig
+
+Regions: TypeAlias = Literal["patches", "proposals", "masks", "patches-and-proposals"]
+"""What is cut out of pictures."""
 
 COCO_IMAGES = 118_287
 """Pictures of COCO train2017, on which the paper trains."""
@@ -28,8 +31,9 @@ class ClipSelfConfig(Config):
         ConfigError: a value outside its range.
     """
 
-    regions: Literal["patches", "proposals", "masks"] = "patches"
-    """Image patches need no labels; proposals are boxes; masks go beyond the paper."""
+    regions: Regions = "patches"
+    """Image patches need no labels; proposals are boxes. Masks go beyond the paper, and so do patches and proposals
+    together, by the throw of a coin at every visit: patches teach grounds, proposals teach things."""
     regions_from: Literal["auto", "data", "found"] = "auto"
     """Whether proposals and masks are the data set's, or found in the picture (``regions.propose``) without any labels;
     ``auto`` is the data set's for records that have them, else found."""

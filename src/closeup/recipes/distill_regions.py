@@ -32,9 +32,10 @@ PROPOSAL_CONTEXT = 1.5
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Candidates:
-    """All regions that may be drawn from one picture, in pixels of the original."""
+    """All regions that may be drawn from one picture, in pixels of the original, and how the teacher sees them."""
 
     boxes: Boxes
+    crop: CropPolicy
     masks: Masks | CoarseMasks | None = None
 
     def __len__(self) -> int:
@@ -80,7 +81,7 @@ class ImagePatches(RegionSource):
 
     def candidates(self, record: Record, height: int, width: int) -> Candidates:
         """Return the cells of all grids, 361 for a split of 6."""
-        return Candidates(_cells_of_all_grids(self.max_split, height, width))
+        return Candidates(_cells_of_all_grids(self.max_split, height, width), self.crop)
 
     def draw(self, count: int, rng: np.random.Generator) -> Int[np.ndarray, " drawn"]:
         """Return the cells of a random grid in random order, the first ``max_regions`` of them."""
@@ -105,7 +106,8 @@ class Proposals(RegionSource):
             raise _lacking(record, "boxes", "proposals")
         boxes = clip_boxes(record.boxes.float(), height, width)
         boxes = boxes[_usable(boxes)]
-        return Candidates(boxes if len(boxes) else torch.tensor([[0.0, 0.0, width / 2, height / 2]]))
+        quarter = torch.tensor([[0.0, 0.0, width / 2, height / 2]])
+        return Candidates(boxes if len(boxes) else quarter, self.crop)
 
     def draw(self, count: int, rng: np.random.Generator) -> Int[np.ndarray, " drawn"]:
         """Return up to ``max_regions`` of the boxes in random order."""
@@ -129,10 +131,10 @@ class MaskRegions(RegionSource):
         boxes = masks_to_boxes(record.masks)
         kept = _usable(boxes)
         if kept.any():
-            return Candidates(boxes[kept], record.masks[kept])
+            return Candidates(boxes[kept], self.crop, record.masks[kept])
         quarter = torch.zeros(1, height, width, dtype=torch.bool)
         quarter[:, : (height + 1) // 2, : (width + 1) // 2] = True
-        return Candidates(masks_to_boxes(quarter), quarter)
+        return Candidates(masks_to_boxes(quarter), self.crop, quarter)
 
     def draw(self, count: int, rng: np.random.Generator) -> Int[np.ndarray, " drawn"]:
         """Return up to ``max_regions`` of the masks in random order."""
@@ -158,26 +160,32 @@ class FoundRegions(RegionSource):
         own = record.masks if isinstance(self.given, MaskRegions) else record.boxes
         if own is not None and not self.always:
             return self.given.candidates(record, height, width)
-        return Candidates(*self.find(record.load()))
+        boxes, masks = self.find(record.load())
+        return Candidates(boxes, self.crop, masks)
 
     def draw(self, count: int, rng: np.random.Generator) -> Int[np.ndarray, " drawn"]:
         """Return as many as ``given`` does."""
         return self.given.draw(count, rng)
 
 
-def region_source(config: ClipSelfConfig, cache: str | Path | None = None) -> RegionSource:
-    """Return the source that a configuration names; what is found in pictures is kept in ``cache``, if given."""
+def region_sources(config: ClipSelfConfig, cache: str | Path | None = None) -> tuple[RegionSource, ...]:
+    """Return the sources that a configuration names, of which each visit draws one.
+
+    What is found in pictures is kept in ``cache``, if given.
+    """
+    patches = ImagePatches(config.max_split, config.max_regions, CropPolicy(enlarge=config.context or 1.0))
     if config.regions == "patches":
-        return ImagePatches(config.max_split, config.max_regions, CropPolicy(enlarge=config.context or 1.0))
+        return (patches,)
     given: Proposals | MaskRegions
-    if config.regions == "proposals":
-        given = Proposals(config.max_regions, CropPolicy(enlarge=config.context or PROPOSAL_CONTEXT))
-    else:
+    if config.regions == "masks":
         given = MaskRegions(config.max_regions, CropPolicy(enlarge=config.context or 1.0, masked=True))
-    if config.regions_from == "data":
-        return given
-    find = RegionFinder(cache, masks=config.regions == "masks")
-    return FoundRegions(given, find, given.crop, always=config.regions_from == "found")
+    else:
+        given = Proposals(config.max_regions, CropPolicy(enlarge=config.context or PROPOSAL_CONTEXT))
+    listed: RegionSource = given
+    if config.regions_from != "data":
+        find = RegionFinder(cache, masks=config.regions == "masks")
+        listed = FoundRegions(given, find, given.crop, always=config.regions_from == "found")
+    return (patches, listed) if config.regions == "patches-and-proposals" else (listed,)
 
 
 @lru_cache(maxsize=256)

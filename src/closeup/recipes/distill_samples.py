@@ -58,9 +58,10 @@ class Sample:
 class DistillSamples:
     """Makes sample number ``position`` from a reader: a function of the settings and the number alone.
 
-    Every epoch has an order of its own. ``size`` is the side of the student's square canvas, on which a picture lies
-    in the top left corner, aspect ratio kept, black beyond it. The teacher's crops keep their aspect ratio too and
-    are centred on black, at its native size.
+    Every epoch has an order of its own. Each visit takes its regions from one of ``sources``, if there are any, each as
+    likely as the others. ``size`` is the side of the student's square canvas, on which a picture lies in the top left
+    corner, aspect ratio kept, black beyond it. The teacher's crops keep their aspect ratio too and are centred on
+    black, at its native size.
 
     Source: ``wusize/CLIPSelf`` ``open_clip/transform.py`` (ResizeLongest, ResizeMaxSize), ``training/data.py``. Boxes
     are placed by the picture's own size in whole pixels; the official code scales them by ``size / longest side``, at
@@ -74,7 +75,7 @@ class DistillSamples:
         self,
         clip: Clip,
         reader: Reader,
-        source: RegionSource | None,
+        sources: Sequence[RegionSource],
         *,
         size: int,
         seed: int,
@@ -86,7 +87,7 @@ class DistillSamples:
             raise DataError("The data set is empty. Give pictures to distil from.")
         self.reader = reader
         self.store = store
-        self._clip, self._source = clip, source
+        self._clip, self._sources = clip, tuple(sources)
         self._size, self._seed = size, seed
         self._whole, self._native = whole, native
 
@@ -96,10 +97,11 @@ class DistillSamples:
         picture = record.load()
         image, placement = self._clip.preprocess(picture, policy="longest-pad-corner", size=self._size)
         boxes, masks, regions, cuts = torch.zeros(0, 4), None, None, self._stack([])
-        if self._source is not None:
+        if self._sources:
             rng = np.random.default_rng([self._seed, 2, position])
             opened = replace(record, image=picture)  # for sources that look at the picture too
-            candidates, drawn = self._source.regions(opened, picture.height, picture.width, rng)
+            source = self._sources[0 if len(self._sources) == 1 else int(rng.integers(len(self._sources)))]
+            candidates, drawn = source.regions(opened, picture.height, picture.width, rng)
             boxes = placement.boxes_to_canvas(candidates.boxes[drawn]) / self._size
             if candidates.masks is not None:
                 masks = masks_to_cells(candidates.masks[drawn], placement, self._clip.patch)
@@ -118,7 +120,7 @@ class DistillSamples:
         """
         batch = {"images": torch.stack([sample.image for sample in samples])}
         masks = [sample.masks for sample in samples if sample.masks is not None]
-        if self._source is not None:
+        if self._sources:
             counts = torch.tensor([len(sample.boxes) for sample in samples])
             batch["owners"] = torch.arange(len(samples)).repeat_interleave(counts)
             batch |= {"masks": torch.cat(masks)} if masks else {"boxes": torch.cat([each.boxes for each in samples])}
@@ -133,9 +135,9 @@ class DistillSamples:
         """Yield everything about record ``index`` that the store lacks, ``chunk`` views at a time."""
         record = self.reader[index]
         picture = record.load()
-        if self._source is not None:
-            opened = replace(record, image=picture)
-            candidates = self._source.candidates(opened, picture.height, picture.width)
+        opened = replace(record, image=picture)
+        for source in self._sources:
+            candidates = source.candidates(opened, picture.height, picture.width)
             rows, key = torch.arange(len(candidates)), picture_key(picture, candidates)
             if self.store is not None:
                 rows = rows[~self.store.read(key, rows)[1]]
@@ -175,9 +177,9 @@ class DistillSamples:
     def _crops(
         self, picture: PIL.Image.Image, candidates: Candidates, rows: Int[Tensor, " rows"], masks: Tensor | None
     ) -> Views:
-        if self._source is None or not len(rows):
+        if not len(rows):
             return self._stack([])
-        crop = self._source.crop
+        crop = candidates.crop
         cuts = crop_regions(picture, candidates.boxes[rows], masks, crop, mean=self._clip.mean)
         return self._stack([self._clip.preprocess(cut, policy=CROP_POLICIES[crop.shape])[0] for cut in cuts])
 

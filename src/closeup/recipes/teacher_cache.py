@@ -25,7 +25,7 @@ Addresses = Int[Tensor, "count 3"]
 
 
 class TeacherStore:
-    """One file a picture and set of regions, in a folder named after the teacher and everything that shapes a crop.
+    """One file a picture and set of regions, in a folder named after the teacher and its preprocessing.
 
     Every row is an embedding of length one. A row that is not of that length was never written, or only in part:
     it counts as missing and is computed again. So there is no index that could disagree with the files, a killed
@@ -92,9 +92,10 @@ class TeacherStore:
 
 
 def picture_key(picture: PIL.Image.Image, candidates: Candidates | None = None) -> bytes:
-    """Return the digest of a picture's pixels and, where given, of all its candidate regions."""
+    """Return the digest of a picture's pixels and, where given, of all its candidate regions and their crops."""
     digest = picture_digest(picture)
     if candidates is not None:
+        digest.update(repr(candidates.crop).encode())
         digest.update(candidates.boxes.numpy().tobytes())
         if candidates.masks is not None:
             planes = candidates.masks.planes if isinstance(candidates.masks, CoarseMasks) else candidates.masks

@@ -59,11 +59,11 @@ class Training:
 
 def shipped_trainings() -> list[Training]:
     """Return the trainings of the models that ship, in the order in which they stand on each other."""
-    proposals = {"regions": "proposals"}
+    both = {"regions": "patches-and-proposals", "keep_global": 1.0}
     return [
-        Training(PROPOSALS, PICTURES, proposals),
+        Training(PROPOSALS, PICTURES, {"regions": "proposals"}),
         Training(PATCHES, PICTURES, {"regions": "patches"}),
-        Training(KEPT, RECOVERY_PICTURES, {**proposals, "keep_global": 1.0}, {"rate": RECOVERY_RATE}, start=PROPOSALS),
+        Training(KEPT, RECOVERY_PICTURES, both, {"rate": RECOVERY_RATE}, start=PROPOSALS),
     ]
 
 
