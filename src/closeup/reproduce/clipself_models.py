@@ -93,6 +93,7 @@ def ablation_trainings() -> dict[str, dict[str, Training]]:
         "image patches": patches,
         "proposals: the world's boxes": whole,
         "proposals: found in the picture": _short("found", {**proposals, "regions_from": "found"}),
+        "patches at one visit, proposals at another": _short("both", {**alone, "regions": "patches-and-proposals"}),
         "masks": _short("masks", {**alone, "regions": "masks"}),
         "whole pictures alone": _short("image-only", {**alone, "image_only": True}),
     }

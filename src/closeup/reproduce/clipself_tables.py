@@ -23,7 +23,7 @@ CROP_ROW = "crops, raw"
 RAW_ROW = "map, raw"
 PATCHES_ROW = "map, CLIPSelf with image patches"
 PROPOSALS_ROW = "map, CLIPSelf with proposals"
-KEPT_ROW = "map, CLIPSelf with proposals, whole images kept"
+KEPT_ROW = "map, CLIPSelf with both, whole images kept"
 
 ROWS = {RAW_ROW: RAW, PATCHES_ROW: PATCHES, PROPOSALS_ROW: PROPOSALS, KEPT_ROW: KEPT}
 PAPERS: Mapping[str, Mapping[str, Paper]] = {
