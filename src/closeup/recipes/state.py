@@ -18,6 +18,7 @@ from closeup.errors import CloseupError, DataError
 from closeup.models.disk import write_objects, write_tensors
 
 _POINTER = "state.json"
+_SCALER = "scaler.pt"
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,8 +29,17 @@ class SavedState:
     config: dict[str, Any]
 
 
-def save_state(folder: Path, module: nn.Module, optimizers: Sequence[torch.optim.Optimizer], state: SavedState) -> None:
+def save_state(
+    folder: Path,
+    module: nn.Module,
+    optimizers: Sequence[torch.optim.Optimizer],
+    state: SavedState,
+    *,
+    scaler: torch.amp.GradScaler | None = None,
+) -> None:
     """Write weights, optimiser and step beside the last state, then point to them, then drop the last one.
+
+    ``scaler`` is what scales the loss in fp16, if anything does.
 
     Raises:
         CloseupError: the disk is full or the folder cannot be written; the last state stays as it was.
@@ -41,6 +51,8 @@ def save_state(folder: Path, module: nn.Module, optimizers: Sequence[torch.optim
         tensors = {name: value.detach().contiguous().cpu() for name, value in module.state_dict().items()}
         write_tensors(_unshared(tensors), fresh / "module.safetensors")
         write_objects([optimizer.state_dict() for optimizer in optimizers], fresh / "optimizers.pt")
+        if scaler is not None:
+            write_objects(scaler.state_dict(), fresh / _SCALER)
         pointer.write_text(json.dumps({"folder": fresh.name, "step": state.step, "config": state.config}, indent=1))
         pointer.replace(folder / _POINTER)
     except OSError as error:
@@ -61,8 +73,14 @@ def has_state(folder: Path) -> bool:
     return (folder / _POINTER).is_file()
 
 
-def load_state(folder: Path, module: nn.Module, optimizers: Sequence[torch.optim.Optimizer]) -> SavedState:
-    """Read the last state into a module and its optimiser.
+def load_state(
+    folder: Path,
+    module: nn.Module,
+    optimizers: Sequence[torch.optim.Optimizer],
+    *,
+    scaler: torch.amp.GradScaler | None = None,
+) -> SavedState:
+    """Read the last state into a module, its optimisers and, if there is one and one was saved, the loss's scaler.
 
     Raises:
         DataError: there is no state in the folder, or it cannot be read.
@@ -76,6 +94,8 @@ def load_state(folder: Path, module: nn.Module, optimizers: Sequence[torch.optim
         states = torch.load(place / "optimizers.pt", weights_only=True, map_location="cpu")
         for optimizer, state in zip(optimizers, states, strict=True):
             optimizer.load_state_dict(state)
+        if scaler is not None and (place / _SCALER).exists():
+            scaler.load_state_dict(torch.load(place / _SCALER, weights_only=True))
     except Exception as error:  # a torn file makes its reader fail in any way
         raise DataError(f"The training state in {folder} cannot be read: {error}. Start without --resume.") from error
     return SavedState(saved["step"], saved["config"])

@@ -55,7 +55,7 @@ def train(
     _check_shares(recipe, config, accelerator.num_processes)
     trained = freeze_all_but_trainable(recipe)
     optimizers = make_optimizers(recipe, trained, config)
-    start = _restore(recipe, config, folder, optimizers) if resume else 0
+    start = _restore(recipe, config, folder, optimizers, accelerator.scaler) if resume else 0
     run = _Run(Stepper(recipe, optimizers, accelerator, config), folder)
     return run.go(start, min(until or config.steps, config.steps))
 
@@ -135,7 +135,8 @@ class _Run:
     def _save(self, done: int) -> None:
         if self.accelerator.is_main_process:
             state = SavedState(done, asdict(self.config))
-            save_state(self.folder, self.recipe.module, self.step.optimizers, state)
+            scaler = self.accelerator.scaler
+            save_state(self.folder, self.recipe.module, self.step.optimizers, state, scaler=scaler)
         self.accelerator.wait_for_everyone()
 
 
@@ -152,8 +153,14 @@ def _check_shares(recipe: Recipe, config: TrainConfig, processes: int) -> None:
         )
 
 
-def _restore(recipe: Recipe, config: TrainConfig, folder: Path, optimizers: list[torch.optim.Optimizer]) -> int:
-    saved = load_state(folder, recipe.module, optimizers)
+def _restore(
+    recipe: Recipe,
+    config: TrainConfig,
+    folder: Path,
+    optimizers: list[torch.optim.Optimizer],
+    scaler: torch.amp.GradScaler | None,
+) -> int:
+    saved = load_state(folder, recipe.module, optimizers, scaler=scaler)
     now = json.loads(json.dumps(asdict(config)))
     changed = [name for name in TrainConfig.SCHEDULE if saved.config.get(name) != now[name]]
     if changed:
