@@ -1,0 +1,1 @@
+"""Trained predictors on CLIP features."""
