@@ -20,6 +20,7 @@ VERBS: dict[str, tuple[str, str]] = {
     "world": ("closeup.cli.world", "look at the embedded world, or write it in a public form"),
     "evaluate": ("closeup.cli.evaluate", "measure region recognition or segmentation on a data set"),
     "pretrain": ("closeup.cli.pretrain", "train the small CLIP that ships inside, from nothing"),
+    "concepts": ("closeup.cli.concepts", "list what captions name: the nouns that enough pictures share"),
     "propose": ("closeup.cli.propose", "find regions in photos without any labels"),
     "adapt": ("closeup.cli.adapt", "make a CLIP better at regions, on your own photos"),
     "blend": ("closeup.cli.blend", "mix an adapted model with what it was adapted from"),
