@@ -150,7 +150,7 @@ def test_a_student_that_says_what_the_teacher_says_has_no_loss() -> None:
     recipe = made()
     batch = batch_of(recipe, 0, 1)
     with torch.no_grad():
-        pooled = recipe.module._pooled(batch["images"], batch)
+        pooled = recipe.module.pooled(batch["images"], batch)
     batch |= {"targets": 3 * pooled, "missing": batch["missing"][:0]}
     assert float(recipe.module(batch)["loss"].detach()) == pytest.approx(0, abs=1e-6)
     batch["targets"] = -pooled
@@ -263,7 +263,7 @@ def test_a_step_draws_one_of_the_scales(regions: str) -> None:
     sides = set()
     for step in range(12):
         torch.manual_seed(step)
-        sides.add(recipe.module._at_a_drawn_scale(batch["images"]).shape[-1])
+        sides.add(recipe.module.at_a_drawn_scale(batch["images"]).shape[-1])
         torch.manual_seed(step)
         first = recipe.module(batch)["loss"]
         torch.manual_seed(step)

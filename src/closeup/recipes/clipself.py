@@ -20,7 +20,6 @@ is computed in, as if there were one.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from copy import deepcopy
 from dataclasses import asdict
 from pathlib import Path
 from typing import ClassVar
@@ -30,7 +29,6 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from closeup._types import DenseMap, Embeddings, Images
 from closeup.data.record import Reader
 from closeup.models.clip import Clip
 from closeup.recipes.blocks import reached, trainable_blocks
@@ -39,8 +37,8 @@ from closeup.recipes.distill_regions import region_sources
 from closeup.recipes.distill_samples import DistillSamples, Sample
 from closeup.recipes.precompute import precompute
 from closeup.recipes.recipe import Recipe
+from closeup.recipes.student import Student, Teacher
 from closeup.recipes.teacher_cache import TeacherStore
-from closeup.regions import pool_boxes, pool_masks
 
 
 class ClipSelf(Recipe):
@@ -117,50 +115,21 @@ class ClipSelf(Recipe):
         return precompute(self.samples, self.teacher, workers=workers, rank=rank, world=world)
 
 
-class Teacher:
-    """A frozen copy of an image tower; not a module, so that checkpoints and gradient exchange pass it by."""
-
-    def __init__(self, clip: Clip) -> None:
-        holder = nn.Module()
-        holder.visual = deepcopy(clip.tower.visual).eval().requires_grad_(False)
-        self._clip = Clip(holder, clip.config, name=clip.name, precision=clip.precision)
-
-    @torch.no_grad()
-    def __call__(self, views: Images) -> Embeddings:
-        """Return the L2-normalised embeddings of pictures at the native size."""
-        if self._clip.device != views.device:
-            self._clip.to(views.device)
-        with torch.autocast(views.device.type, enabled=False):
-            return self._clip.encode_image(views, normalize=True)
-
-
-class Distillation(nn.Module):
-    """The loss as a module around the student, so that a wrapper for many devices sees every forward pass.
-
-    The student is always in eval mode: what is trained is the function that is used, with running statistics as
-    they are and nothing dropped.
-    """
+class Distillation(Student):
+    """CLIPSelf's loss."""
 
     def __init__(self, clip: Clip, teacher: Teacher, config: ClipSelfConfig, store: TeacherStore | None = None) -> None:
-        super().__init__()
-        self.visual = clip.tower.visual
-        self._clip, self._teacher = clip, teacher
-        self._config, self._store = config, store
-
-    def train(self, mode: bool = True) -> Distillation:
-        """Keep the student in eval mode."""
-        super().train(mode)
-        self.visual.eval()
-        return self
+        super().__init__(clip, teacher, route=config.route, window=config.window, scales=config.scales, store=store)
+        self._config = config
 
     def forward(self, batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Return the loss of a batch as ``DistillSamples.collate`` makes it."""
-        targets = self._targets(batch)
-        images = self._at_a_drawn_scale(batch["images"])
+        targets = self.targets(batch)
+        images = self.at_a_drawn_scale(batch["images"])
         if self._config.image_only:
             return {"loss": one_minus_mean_cosine(self._clip.encode_image(images), targets)}
         count = len(batch["owners"])
-        loss = one_minus_mean_cosine(self._pooled(images, batch), targets[:count], batch.get("terms"))
+        loss = one_minus_mean_cosine(self.pooled(images, batch), targets[:count], batch.get("terms"))
         if not self._config.keep_global:
             return {"loss": loss}
         whole = one_minus_mean_cosine(self._clip.encode_image(batch["natives"]), targets[batch["kept"]])
@@ -174,44 +143,10 @@ class Distillation(nn.Module):
         with torch.enable_grad():
             output = torch.zeros((), device=self._clip.device)
             if not self._config.image_only:
-                output = output + self._maps(patch).sum()
+                output = output + self.maps(patch).sum()
             if self._config.image_only or self._config.keep_global:
                 output = output + self._clip.encode_image(patch).sum()
             return reached(output, parameters)
-
-    def _pooled(self, images: Images, batch: Mapping[str, Tensor]) -> Embeddings:
-        maps = self._maps(images)
-        counts = torch.bincount(batch["owners"], minlength=len(images)).tolist()
-        with torch.autocast(maps.device.type, enabled=False):
-            if "masks" in batch:
-                masks = batch["masks"]
-                if masks.shape[1:] != maps.shape[2:]:  # a drawn scale: cells are shared out by area
-                    masks = F.interpolate(masks[None], maps.shape[2:], mode="area")[0]
-                return torch.cat(pool_masks(maps, torch.split(masks, counts)))
-            height, width = images.shape[2:]
-            cells = batch["boxes"] * batch["boxes"].new_tensor([width, height] * 2) / self._clip.patch
-            return torch.cat(pool_boxes(maps, torch.split(cells, counts)))
-
-    def _maps(self, images: Images) -> DenseMap:
-        return self._clip.encode_dense(images, route=self._config.route, window=self._config.window)
-
-    def _targets(self, batch: Mapping[str, Tensor]) -> Embeddings:
-        targets = batch["targets"]
-        if len(batch["missing"]) == 0:
-            return targets
-        fresh = self._teacher(batch["views"])
-        if self._store is not None:
-            self._store.write(batch["places"], fresh)
-            fresh = fresh.half().float()  # what the next visit will read
-        return targets.index_copy(0, batch["missing"], fresh)
-
-    def _at_a_drawn_scale(self, images: Images) -> Float[Tensor, "batch 3 _ _"]:
-        scales = self._config.scales
-        if not scales:
-            return images
-        # The loop seeds torch by the step, so that all devices draw the same.
-        side = scales[int(torch.randint(len(scales), ()))]
-        return F.interpolate(images, (side, side), mode="bilinear")
 
 
 def one_minus_mean_cosine(
