@@ -58,8 +58,20 @@ def test_adapted_models_share_the_text_tower_and_tell_how_they_were_made(name: s
     assert sum(path.stat().st_size for path in (PACKAGED / name).iterdir()) < 6e6
 
 
+LEARNED = {
+    "tiny-clipself": {"things": 0.8, "stuff": 0.7},
+    "tiny-clipself-patches": {"things": 0.25, "stuff": 0.7},
+    "tiny-clipself-proposals": {"things": 0.8, "stuff": 0.0},
+}
+"""What each model gains at least: patches teach grounds, proposals teach things."""
+
+
+def test_something_is_expected_of_every_adapted_model() -> None:
+    assert sorted(LEARNED) == sorted(ADAPTED)
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ADAPTED)
+@pytest.mark.parametrize("name", LEARNED)
 def test_the_map_of_adapted_models_is_recognised(name: str) -> None:
     raw, adapted = (
         evaluate_regions(load(model), World("val", count=40), how=("dense",), size=256, workers=0)
@@ -69,6 +81,6 @@ def test_the_map_of_adapted_models_is_recognised(name: str) -> None:
     def gained(shape: str, kind: str) -> float:
         return adapted.recognition("dense", shape, kind).macro() - raw.recognition("dense", shape, kind).macro()
 
-    assert gained("boxes", "things") >= 0.4
-    assert gained("masks", "things") >= 0.4
-    assert gained("masks", "stuff") > 0
+    assert gained("boxes", "things") >= LEARNED[name]["things"]
+    assert gained("masks", "things") >= LEARNED[name]["things"]
+    assert gained("masks", "stuff") > LEARNED[name]["stuff"]
