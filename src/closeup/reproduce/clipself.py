@@ -130,7 +130,7 @@ CLIPSELF = Reproduction(
         Part(
             "forgetting",
             "What is gained, and what is forgotten",
-            "Regions as above; whole images are 600 close-ups: zero-shot accuracy over shape, four attributes and "
+            "Regions as above; whole images are 2,400 close-ups: zero-shot accuracy over shape, four attributes and "
             "ground, and retrieval R@1, mean of both directions. The paper names the loss and does not measure it.",
             False,
             _main(tables.forgetting, _no_pictures),
