@@ -55,7 +55,7 @@ class ClipSelf:
     """The split of a data set: train unless its line says otherwise."""
 
     preset: str = "paper"
-    """The settings not given here: "paper" (batch 16, 6 epochs, gradients exchanged) "released" (what the official
+    """The settings not given here: "paper" (batch 16, 6 epochs, gradients exchanged), "released" (what the official
     scripts really did: batch 2, an eighth of the pictures) or "tiny" (for small models: Muon, a high rate, one visit
     to each picture)."""
 

@@ -113,25 +113,26 @@ CLIPSELF = Reproduction(
         Part(
             "regions",
             "Regions from the dense map (Table 2)",
-            "Top-1 and top-5 accuracy in percent, the mean over classes, of 500 held-out scenes' regions among all 34 "
-            "names of the world; pictures at 256 px (32 cells), crops at 64 px. Proposals are the boxes of the "
-            "training scenes, without their classes.",
+            "Top-1 and top-5 accuracy in percent, the mean over classes, of {scale.scenes} held-out scenes' regions "
+            "among all 34 names of the world; pictures at {scale.size} px (8 px a cell), crops at 64 px. Proposals are "
+            "the boxes of the training scenes, without their classes.",
             False,
             _main(tables.regions, _clusters),
         ),
         Part(
             "sizes",
             "Crops against the map, by size (Table 1)",
-            "Top-1 on boxes of things in percent, first 200 held-out scenes (crops: 500), by the side of the picture "
-            "that the map is of. Scenes are drawn at 256 px.",
+            "Top-1 on boxes of things in percent, first {scale.trend_scenes} held-out scenes (crops: {scale.scenes}), "
+            "by the side of the picture that the map is of. Scenes are drawn at 256 px.",
             False,
             _main(tables.sizes, _curve),
         ),
         Part(
             "forgetting",
             "What is gained, and what is forgotten",
-            "Regions as above; whole images are 2,400 close-ups: zero-shot accuracy over shape, four attributes and "
-            "ground, and retrieval R@1, mean of both directions. The paper names the loss and does not measure it.",
+            "Regions as above; whole images are {scale.close_ups:,} close-ups: zero-shot accuracy over shape, four "
+            "attributes and ground, and retrieval R@1, mean of both directions. The paper names the loss and does not "
+            "measure it.",
             False,
             _main(tables.forgetting, _no_pictures),
         ),

@@ -45,7 +45,10 @@ class Found:
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """A table that can be measured: its words, and the function that measures it; ``trained`` ones need ``train``."""
+    """A table that can be measured: its words, and the function that measures it; ``trained`` ones need ``train``.
+
+    ``about`` is a format string, so that it tells the ``scale`` that was really measured on.
+    """
 
     key: str
     title: str
@@ -110,9 +113,8 @@ def reproduce(
                 picture.save(temporary, format="png")
             written.append(path)
             pictures.append(Picture(path.name, caption))
-        table = Table(
-            part.key, part.title, part.about, tuple(found.rows), stamp(), tuple(found.findings), tuple(pictures)
-        )
+        about = part.about.format(scale=measured.scale)
+        table = Table(part.key, part.title, about, tuple(found.rows), stamp(), tuple(found.findings), tuple(pictures))
         result = result.with_tables([table])
         result.save(file)
         _write(folder / f"{name}.md", page(result))
