@@ -15,7 +15,7 @@ from commands import Run
 def test_the_models_that_ship_are_measured(closeup: Run, tmp_path: Path) -> None:
     ran = closeup("reproduce", "clipself", "--quick", "--json")
     assert ran.code == 0, ran.err
-    keys = ["regions", "sizes", "forgetting", "windows"]
+    keys = ["regions", "sizes", "forgetting", "blends", "windows"]
     assert [table["key"] for table in ran.json["tables"]] == keys
     stored = json.loads((tmp_path / "results" / "clipself-quick.json").read_text())
     assert stored["tables"] == ran.json["tables"]
@@ -24,7 +24,7 @@ def test_the_models_that_ship_are_measured(closeup: Run, tmp_path: Path) -> None
         assert all(0 <= row["here"]["mean"] <= 100 for row in table["rows"])
         assert table["stamp"]["command"] == "closeup reproduce clipself --quick"
     page = (tmp_path / "docs" / "results" / "clipself-quick.md").read_text()
-    for picture in ("clipself-quick-sizes.png", "clipself-quick-kmeans.png"):
+    for picture in ("clipself-quick-sizes.png", "clipself-quick-kmeans.png", "clipself-quick-blends.png"):
         assert f"({picture})" in page
         with PIL.Image.open(tmp_path / "docs" / "results" / picture) as drawn:
             assert drawn.width > 200

@@ -13,6 +13,7 @@ from closeup.models.load import packaged_models
 from closeup.recipes.run_adapt import adapt
 from closeup.recipes.runs import is_started
 from closeup.reproduce import clipself_tables as tables
+from closeup.reproduce.clipself_blends import blends, blends_curve
 from closeup.reproduce.clipself_models import (
     ABLATION_PICTURES,
     ABLATION_SIZE,
@@ -25,7 +26,16 @@ from closeup.reproduce.result import Row
 from closeup.reproduce.run import Found, Part, Pictures, Reproduction, Wanted
 from closeup.viz import draw_curves, draw_sheet, kmeans_sheet
 
-QUICK = Scale(scenes=4, trend_scenes=3, close_ups=12, size=64, sizes=(64, 96), workers=0)
+QUICK = Scale(
+    scenes=4,
+    trend_scenes=3,
+    close_ups=12,
+    curve_close_ups=12,
+    size=64,
+    sizes=(64, 96),
+    alphas=(0.0, 0.5, 1.0),
+    workers=0,
+)
 QUICK_SHARE = 2e-4
 KMEANS_SCENES = (3, 7, 11)
 
@@ -135,6 +145,14 @@ CLIPSELF = Reproduction(
             "measure it.",
             False,
             _main(tables.forgetting, _no_pictures),
+        ),
+        Part(
+            "blends",
+            "Gained against forgotten, by the share of the adapted model",
+            "Weights mixed with the raw model's, alpha of the adapted one; boxes of {scale.trend_scenes} scenes, and "
+            "{scale.curve_close_ups} close-ups for whole images. Alpha 0.7 is that of CLIPSelf's released ViT-B/16.",
+            False,
+            _main(blends, blends_curve),
         ),
         Part(
             "windows",

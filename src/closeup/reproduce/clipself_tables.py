@@ -89,7 +89,7 @@ def forgetting(measured: Measurements, models: Mapping[str, str]) -> tuple[list[
     scale = measured.scale
     rows: list[Row] = []
     for name, model in models.items():
-        report, whole = measured.dense(model, scale.size, scale.scenes), measured.whole(model)
+        report, whole = measured.dense(model, scale.size, scale.scenes), measured.whole(model, scale.close_ups)
         rows += [
             Row(name, BOXES, (top(report, "dense", "boxes", "things"),)),
             Row(name, THINGS, (top(report, "dense", "masks", "things"),)),

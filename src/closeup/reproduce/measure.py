@@ -9,6 +9,7 @@ from functools import lru_cache
 from typing import TypeAlias
 
 from closeup.data.world import World
+from closeup.models.blend import blend
 from closeup.models.clip import Clip
 from closeup.models.load import load
 from closeup.models.windows import Window
@@ -29,11 +30,35 @@ class Scale:
     trend_scenes: int = 200
     """Scenes of the trend with size, which asks for many passes."""
     close_ups: int = 2400
+    curve_close_ups: int = 600
+    """Close-ups of the curves, which ask for many models."""
     size: int = 256
     """Side in pixels of the student's pictures in the tables: that of the scenes, 32 cells."""
     sizes: tuple[int, ...] = (96, 128, 192, 256, 320)
     """Sides of the trend."""
+    alphas: tuple[float, ...] = (0.0, 0.25, 0.5, 0.75, 1.0)
+    """Shares of the adapted model in blends."""
     workers: int = 2
+
+
+@dataclass(frozen=True, slots=True)
+class Blend:
+    """A model between two others: ``alpha`` of ``adapted``, the rest of ``base``."""
+
+    base: str
+    adapted: str
+    alpha: float
+
+    def __str__(self) -> str:
+        return f"{self.alpha:g} of {self.adapted}"
+
+
+Model: TypeAlias = str | Blend
+
+
+def between(base: str, adapted: str, alpha: float) -> Model:
+    """Return a blend, or one of its ends by its own name, so that it is measured once."""
+    return {0.0: base, 1.0: adapted}.get(alpha, Blend(base, adapted, alpha))
 
 
 @dataclass(slots=True)
@@ -43,35 +68,36 @@ class Measurements:
     scale: Scale
     counter: Counter
     _regions: dict[tuple[object, ...], RegionReport] = field(default_factory=dict)
-    _whole: dict[str, list[Figure]] = field(default_factory=dict)
+    _whole: dict[tuple[object, ...], list[Figure]] = field(default_factory=dict)
 
-    def clip(self, name: str) -> Clip:
+    def clip(self, model: Model) -> Clip:
         """Return a model."""
-        return _loaded(name)
+        return _loaded(model)
 
-    def dense(self, name: str, size: int, scenes: int, window: Window | None = None) -> RegionReport:
+    def dense(self, model: Model, size: int, scenes: int, window: Window | None = None) -> RegionReport:
         """Return region recognition from the dense map at a size."""
-        return self._recognise(name, "dense", size, scenes, window)
+        return self._recognise(model, "dense", size, scenes, window)
 
-    def crops(self, name: str) -> RegionReport:
+    def crops(self, model: Model) -> RegionReport:
         """Return region recognition from crops at the native size."""
-        return self._recognise(name, "crop", self.scale.size, self.scale.scenes, None)
+        return self._recognise(model, "crop", self.scale.size, self.scale.scenes, None)
 
-    def whole(self, name: str) -> list[Figure]:
+    def whole(self, model: Model, close_ups: int) -> list[Figure]:
         """Return figures of whole images: close-ups of the world."""
-        if name not in self._whole:
-            with self.counter(f"{name}: whole images") as tell:
-                self._whole[name] = measure_close_ups(
-                    self.clip(name), self.scale.close_ups, workers=self.scale.workers, on_progress=tell
+        key = (model, close_ups)
+        if key not in self._whole:
+            with self.counter(f"{model}: whole images") as tell:
+                self._whole[key] = measure_close_ups(
+                    self.clip(model), close_ups, workers=self.scale.workers, on_progress=tell
                 )
-        return self._whole[name]
+        return self._whole[key]
 
-    def _recognise(self, name: str, how: str, size: int, scenes: int, window: Window | None) -> RegionReport:
-        key = (name, how, size, scenes, window)
+    def _recognise(self, model: Model, how: str, size: int, scenes: int, window: Window | None) -> RegionReport:
+        key = (model, how, size, scenes, window)
         if key not in self._regions:
-            with self.counter(f"{name}: {how} at {size} px") as tell:
+            with self.counter(f"{model}: {how} at {size} px") as tell:
                 self._regions[key] = evaluate_regions(
-                    self.clip(name),
+                    self.clip(model),
                     World("val", count=scenes),
                     how=(how,),
                     size=size,
@@ -103,5 +129,7 @@ def _mean(shares: list[float]) -> float:
 
 
 @lru_cache(maxsize=8)
-def _loaded(name: str) -> Clip:
-    return load(name)
+def _loaded(model: Model) -> Clip:
+    if isinstance(model, Blend):
+        return blend(_loaded(model.base), _loaded(model.adapted), model.alpha)
+    return load(model)
