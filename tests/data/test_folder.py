@@ -61,7 +61,7 @@ def test_captions_that_belong_to_no_image_are_refused(photos: Path, tmp_path: Pa
         ("c.json", "{", "not a json file"),
         ("c.json", "[]", "not a list"),
         ("c.json", '{"a": 5}', "'a' holds 5"),
-        ("c.json", '{"images": [], "annotations": []}', "coco-captions"),
+        ("c.json", '{"images": [{"id": 1}], "annotations": [{"image_id": 1}]}', "has no 'caption'"),
         ("c.tsv", b"a\t\xff\n", "UTF-8"),
     ],
 )
@@ -69,6 +69,18 @@ def test_wrong_caption_files_say_what_is_wrong(tmp_path: Path, name: str, conten
     (tmp_path / name).write_bytes(content if isinstance(content, bytes) else content.encode())
     with pytest.raises(DataError, match=message):
         read_captions(tmp_path / name)
+
+
+def test_captions_of_a_coco_file_are_by_the_names_of_its_images(tmp_path: Path) -> None:
+    document = {
+        "images": [{"id": 7, "file_name": "b.jpg"}, {"id": 9, "file_name": "a.jpg"}],
+        "annotations": [
+            {"id": 1, "image_id": 9, "caption": "A cat. "},
+            {"id": 2, "image_id": 9, "caption": "A grey cat."},
+        ],
+    }
+    (tmp_path / "c.json").write_text(json.dumps(document))
+    assert read_captions(tmp_path / "c.json") == {"b.jpg": (), "a.jpg": ("A cat.", "A grey cat.")}
 
 
 def test_a_missing_caption_file(tmp_path: Path) -> None:

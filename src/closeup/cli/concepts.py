@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +12,6 @@ from closeup.cli.fields import Flag, Maybe
 from closeup.cli.files import check_folder, counted
 from closeup.cli.output import show, show_json, table
 from closeup.data.captions import read_captions
-from closeup.data.coco import CocoCaptions
 from closeup.data.registry import open_reader
 from closeup.errors import DataError, InputError
 from closeup.text.concepts import ConceptMiner, Form, write_concepts
@@ -112,14 +110,4 @@ def _of_file(path: Path) -> list[Sequence[str]]:
             return [(line,) for line in path.read_text("utf-8-sig").splitlines() if line.strip()]
         except UnicodeDecodeError as error:
             raise DataError(f"{path} is not UTF-8 text ({error}).") from error
-    if kind == ".json" and _is_coco(path):
-        return list(CocoCaptions(path).by_record().values())
     return list(read_captions(path).values())
-
-
-def _is_coco(path: Path) -> bool:
-    try:
-        document = json.loads(path.read_text("utf-8"))
-    except ValueError as error:
-        raise DataError(f"{path}: not a json file ({error}).") from error
-    return isinstance(document, dict) and {"images", "annotations"} <= document.keys()

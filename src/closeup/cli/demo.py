@@ -17,14 +17,15 @@ from closeup.data.world import World
 from closeup.data.world.captions import noun_phrase, with_article
 from closeup.errors import InputError
 from closeup.models import Clip, load
-from closeup.predict import classify, evaluate_regions, heatmap, segment
+from closeup.predict import classify, clusters, evaluate_regions, heatmap, segment
 from closeup.text import TextBank, Vocabulary, build_bank
-from closeup.viz import draw_sheet, kmeans_sheet
+from closeup.viz import draw_sheet
 
 SIDE = 256
 """Side of the demo's pictures in pixels."""
 
 PICTURES = 4
+CLUSTERS = 6
 
 
 @dataclass(frozen=True)
@@ -98,18 +99,9 @@ def _show(models: Sequence[tuple[Clip, TextBank]], world: World, index: int, out
         ]
         titles += [f"boxes by {clip.name}", f"where is {with_article(phrase)}?", "every pixel"]
     sheet = draw_sheet(pictures, titles, columns=len(pictures) // len(models))
-    clusters = _clusters([clip for clip, _ in models], photo)
+    alike = clusters({clip.name: clip for clip, _ in models}, photo, CLUSTERS, size=SIDE)
     return [
         photo,
         save_picture(sheet, out / f"scene-{index}.png"),
-        save_picture(clusters, out / f"scene-{index}-clusters.png"),
+        save_picture(alike, out / f"scene-{index}-clusters.png"),
     ]
-
-
-@torch.no_grad()
-def _clusters(clips: Sequence[Clip], photo: Path) -> PIL.Image.Image:
-    maps = []
-    for clip in clips:
-        image, _ = clip.preprocess(photo, policy="fit", size=SIDE)
-        maps.append((clip.name, clip.encode_dense(image[None])[0]))
-    return kmeans_sheet(photo, maps, clusters=6)

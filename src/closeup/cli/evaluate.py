@@ -12,7 +12,6 @@ from closeup.cli.choices import Canvas, Encoder
 from closeup.cli.evaluate_forgetting import Forgetting, run_forgetting
 from closeup.cli.fields import Flag, Maybe
 from closeup.cli.files import check_folder, counted, save_picture
-from closeup.cli.heatmap import clusters
 from closeup.cli.model import ModelOptions
 from closeup.cli.output import show, show_json, table
 from closeup.cli.window import check_window
@@ -23,7 +22,7 @@ from closeup.data.write_pictures import safe_name
 from closeup.errors import InputError
 from closeup.models import Clip
 from closeup.models.windows import Window
-from closeup.predict import evaluate_regions, evaluate_segmentation
+from closeup.predict import clusters, evaluate_regions, evaluate_segmentation
 from closeup.text import Vocabulary
 
 
@@ -195,11 +194,19 @@ def _regions(options: Regions) -> int:
 
 
 def _draw(clip: Clip, reader: Reader, options: Regions, folder: Path) -> list[Path]:
+    clip_options = options.clip
     count = min(options.sheets, options.records.limit or len(reader), len(reader))
     written = []
     for index in range(count):
         record = reader[index]
-        picture = clusters(clip, record.load(), options.clusters, options.clip, options.window)
+        picture = clusters(
+            {f"dense map, route {clip_options.route}": clip},
+            record.load(),
+            options.clusters,
+            size=clip_options.size,
+            route=clip_options.route,
+            window=options.window,
+        )
         written.append(save_picture(picture, folder / f"{safe_name(record.id)}-kmeans.png"))
     return written
 

@@ -6,11 +6,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-import PIL.Image
-import torch
 from tyro.conf import Positional, arg
 
-from closeup._types import ImageLike
 from closeup.cli.choices import Contrast
 from closeup.cli.fields import Flag, Maybe, Photos
 from closeup.cli.files import each, find_photos, report
@@ -19,11 +16,8 @@ from closeup.cli.output import show, show_json, table
 from closeup.cli.save import Saver
 from closeup.cli.words import read_templates, read_words
 from closeup.errors import InputError
-from closeup.models import Clip
-from closeup.models.windows import Window
-from closeup.predict import HeatmapResult, heatmap
+from closeup.predict import HeatmapResult, clusters, heatmap
 from closeup.predict.words import as_bank
-from closeup.viz import kmeans_sheet
 
 
 @dataclass(frozen=True)
@@ -79,7 +73,9 @@ def run(options: Options) -> int:
         result = heatmap(clip, photo, bank, contrast=options.contrast, route=options.clip.route, size=options.clip.size)
         saver.save(photo, result)
         if options.kmeans is not None:
-            saver.save_beside(photo, clusters(clip, photo, options.kmeans, options.clip), "kmeans")
+            titles = {f"dense map, route {options.clip.route}": clip}
+            sheet = clusters(titles, photo, options.kmeans, size=options.clip.size, route=options.clip.route)
+            saver.save_beside(photo, sheet, "kmeans")
         return _describe(photo, result)
 
     done, bad = each(photos, work, "looking")
@@ -93,16 +89,6 @@ def run(options: Options) -> int:
         columns = ["photo", "phrase", "highest", "at x, y", "mean"]
         show(table(columns, rows), *(f"Written: {path}" for path in saver.written))
     return report(failures, len(done))
-
-
-@torch.inference_mode()
-def clusters(
-    clip: Clip, image: ImageLike, count: int, options: ModelOptions, window: Window | None = None
-) -> PIL.Image.Image:
-    """Return the k-means sheet of an image's dense map, its attention inside windows where there is one."""
-    pixels, _ = clip.preprocess(image, policy="fit", size=options.size)
-    dense = clip.encode_dense(pixels[None], route=options.route, window=window)[0]
-    return kmeans_sheet(image, [(f"dense map, route {options.route}", dense.cpu())], clusters=count)
 
 
 def _describe(photo: Path, result: HeatmapResult) -> dict[str, Any]:

@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from closeup.data.coco_json import CocoJson, record_id
 from closeup.data.record import Reader, Record
 from closeup.errors import DataError
 
@@ -40,8 +41,9 @@ class Captioned:
 def read_captions(path: str | Path) -> dict[str, tuple[str, ...]]:
     """Return the captions of images by name, from a json or a table file.
 
-    A ``.json`` file holds one object: image name to a sentence or a list of them. Any other file is read as
-    rows of name, tab, sentence, without a header; a name may come again with another sentence.
+    A ``.json`` file holds one object: image name to a sentence or a list of them, or COCO's captions, whose names are
+    those of the image files. Any other file is read as rows of name, tab, sentence, without a header; a name may come
+    again with another sentence.
 
     Raises:
         DataError: the file is missing or of another form.
@@ -64,8 +66,16 @@ def _from_json(text: str, path: Path) -> dict[str, tuple[str, ...]]:
     if not isinstance(document, dict):
         raise DataError(f"{path}: captions are one object, image name to sentence, not a {type(document).__name__}.")
     if {"images", "annotations"} <= document.keys():
-        raise DataError(f"{path}: this is a COCO captions file; read it with the kind coco-captions.")
+        return _from_coco(CocoJson(path, document))
     return {name: _sentences(value, f"{path}: {name!r}") for name, value in document.items()}
+
+
+def _from_coco(coco: CocoJson) -> dict[str, tuple[str, ...]]:
+    rows = coco.by_image(coco.table("annotations", {"image_id": (int, str), "caption": str}))
+    return {
+        str(image.get("file_name", record_id(image))): tuple(row["caption"].strip() for row in rows[image["id"]])
+        for image in coco.images
+    }
 
 
 def _sentences(value: object, where: str) -> tuple[str, ...]:

@@ -2,6 +2,7 @@
 
 from closeup.predict.classify import classify as classify
 from closeup.predict.classify import classify_many as classify_many
+from closeup.predict.clusters import clusters as clusters
 from closeup.predict.coco import coco_document as coco_document
 from closeup.predict.coco import save_coco as save_coco
 from closeup.predict.evaluate_regions import evaluate_regions as evaluate_regions

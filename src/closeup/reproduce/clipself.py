@@ -5,11 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import TypeAlias
 
-import PIL.Image
-import torch
-
 from closeup.data.world import World
 from closeup.models.load import packaged_models
+from closeup.predict import clusters
 from closeup.recipes.run_adapt import adapt
 from closeup.recipes.runs import is_started
 from closeup.reproduce import clipself_tables as tables
@@ -24,7 +22,7 @@ from closeup.reproduce.clipself_models import (
 from closeup.reproduce.measure import Measurements, Scale
 from closeup.reproduce.result import Row
 from closeup.reproduce.run import Found, Part, Pictures, Reproduction, Wanted
-from closeup.viz import draw_curves, draw_sheet, kmeans_sheet
+from closeup.viz import draw_curves, draw_sheet
 
 QUICK = Scale(
     scenes=4,
@@ -38,6 +36,7 @@ QUICK = Scale(
 )
 QUICK_SHARE = 2e-4
 KMEANS_SCENES = (3, 7, 11)
+KMEANS = 8
 
 TableOf: TypeAlias = Callable[[Measurements, Mapping[str, str]], tuple[list[Row], list[str]]]
 Draw: TypeAlias = Callable[[Measurements, Mapping[str, str], list[Row]], Pictures]
@@ -96,19 +95,11 @@ def _of(name: str, rows: list[Row]) -> list[Row]:
     return [row for row in rows if row.name == name]
 
 
-@torch.no_grad()
 def _clusters(measured: Measurements, chosen: Mapping[str, str], _: list[Row]) -> Pictures:
     """Draw k-means clusters of the dense maps of a few scenes (the paper's Figure 4)."""
     world = World("val", count=max(KMEANS_SCENES) + 1)
-    sheets: list[PIL.Image.Image] = []
-    for scene in KMEANS_SCENES:
-        picture = world[scene].load()
-        maps = []
-        for name, model in chosen.items():
-            clip = measured.clip(model)
-            image, _placement = clip.preprocess(picture, policy="longest-pad-corner", size=measured.scale.size)
-            maps.append((name.removeprefix("map, "), clip.encode_dense(image[None])[0]))
-        sheets.append(kmeans_sheet(picture, maps, columns=len(maps) + 1))
+    clips = {name.removeprefix("map, "): measured.clip(model) for name, model in chosen.items()}
+    sheets = [clusters(clips, world[scene].load(), KMEANS, size=measured.scale.size) for scene in KMEANS_SCENES]
     return {"kmeans": (draw_sheet(sheets, columns=1), "k-means clusters of the dense maps, as the paper's Figure 4.")}
 
 

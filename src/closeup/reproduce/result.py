@@ -90,13 +90,6 @@ class Table:
     findings: tuple[str, ...] = ()
     pictures: tuple[Picture, ...] = ()
 
-    def value(self, name: str, metric: str) -> float:
-        """Return the mean of one row; KeyError where there is none."""
-        for row in self.rows:
-            if (row.name, row.metric) == (name, metric):
-                return row.mean
-        raise KeyError(f"{self.key} has no row {name!r} with {metric!r}")
-
     def to_dict(self) -> dict[str, Any]:
         """Return plain values, fit for JSON."""
         return {
@@ -138,10 +131,6 @@ class Result:
         known = {table.key: table for table in (*self.tables, *tables)}
         kept = tuple(known[key] for key in self.order if key in known)
         return Result(self.name, self.title, self.paper, self.order, kept)
-
-    def table(self, key: str) -> Table:
-        """Return a table; KeyError where it was not measured."""
-        return {table.key: table for table in self.tables}[key]
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain values, fit for JSON."""
