@@ -197,7 +197,7 @@ def test_only_blocks_move_in_any_tower(make: Callable[[], Clip], changes: dict[s
     train(recipe, TrainConfig(steps=2, batch_size=2, rate=1e-2, precision="fp32", workers=0), tmp_path)
     moved = {name for name, value in clip.model.state_dict().items() if not torch.equal(value, before[name])}
     assert moved == set(recipe.trainable()), "every one of them, and no statistics"
-    teacher = recipe.teacher._clip.model.state_dict()
+    teacher = recipe.teacher.clip.model.state_dict()
     assert all(torch.equal(value, before[name]) for name, value in teacher.items())
 
 

@@ -21,6 +21,8 @@ from closeup.recipes.clipself_config import ClipSelfConfig
 from closeup.recipes.config import TrainConfig
 from closeup.recipes.pretrain import Pretrain
 from closeup.recipes.recipe import Batch, Recipe
+from closeup.recipes.regionclip import RegionClip
+from closeup.recipes.regionclip_config import RegionClipConfig
 from closeup.recipes.train import train
 
 
@@ -34,7 +36,16 @@ def clipself() -> Recipe:
     return ClipSelf(clip, World("train", count=16, size=(64, 96)), ClipSelfConfig(max_split=2, size=64))
 
 
-RECIPES: dict[str, Callable[[], Recipe]] = {"pretrain": pretrain, "clipself": clipself}
+CONCEPTS = Path(__file__).with_name("concepts.txt")
+
+
+def regionclip() -> Recipe:
+    clip = load("random:tiny", device="cpu", precision="fp32")
+    config = RegionClipConfig(size=64, concepts=str(CONCEPTS), templates="simple", temperature=0.1)
+    return RegionClip(clip, World("train", count=16, size=(64, 96)), config)
+
+
+RECIPES: dict[str, Callable[[], Recipe]] = {"pretrain": pretrain, "clipself": clipself, "regionclip": regionclip}
 
 every_recipe = pytest.mark.parametrize("make", RECIPES.values(), ids=RECIPES)
 

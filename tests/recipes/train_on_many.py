@@ -18,6 +18,8 @@ from closeup.recipes.clipself_config import ClipSelfConfig
 from closeup.recipes.config import TrainConfig
 from closeup.recipes.pretrain import Pretrain
 from closeup.recipes.recipe import Recipe
+from closeup.recipes.regionclip import RegionClip
+from closeup.recipes.regionclip_config import RegionClipConfig
 from closeup.recipes.step import freeze_all_but_trainable, make_accelerator
 from closeup.recipes.train import train
 
@@ -28,6 +30,9 @@ def build(recipe: str) -> Recipe:
     clip = load("random:tiny", device="cpu", precision="fp32")
     if recipe == "pretrain":
         return Pretrain(clip, WorldStream(batch=8), probes=6)
+    if recipe == "regionclip":
+        config = RegionClipConfig(size=64, concepts=str(Path(__file__).with_name("concepts.txt")), templates="simple", temperature=0.1)
+        return RegionClip(clip, World("train", count=24, size=(64, 96)), config)
     return ClipSelf(clip, World("train", count=24, size=(64, 96)), ClipSelfConfig(size=64, keep_global=0.5))
 
 

@@ -14,7 +14,7 @@ from closeup.cli.output import show, show_json
 from closeup.models.windows import Window
 from closeup.predict.forgetting import CLOSE_UPS
 from closeup.predict.forgetting_report import ForgettingReport
-from closeup.recipes.clipself_config import Regions
+from closeup.recipes.region_config import Regions
 from closeup.recipes.run_adapt import Adaptation, Adapted, adapt
 from closeup.recipes.runs import is_started, read_card, run_folder, write_card
 

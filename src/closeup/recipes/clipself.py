@@ -20,7 +20,6 @@ is computed in, as if there were one.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict
 from pathlib import Path
 from typing import ClassVar
 
@@ -32,12 +31,14 @@ from torch import Tensor, nn
 from closeup.data.record import Reader
 from closeup.models.clip import Clip
 from closeup.recipes.blocks import reached, trainable_blocks
-from closeup.recipes.clipself_config import CELLS, ClipSelfConfig
+from closeup.recipes.clipself_config import ClipSelfConfig
 from closeup.recipes.distill_regions import region_sources
 from closeup.recipes.distill_samples import DistillSamples, Sample
 from closeup.recipes.precompute import precompute
 from closeup.recipes.recipe import Recipe
-from closeup.recipes.student import Student, Teacher
+from closeup.recipes.region_config import CELLS
+from closeup.recipes.region_features import MapFeatures
+from closeup.recipes.student import Student, Teacher, teacher_identity
 from closeup.recipes.teacher_cache import TeacherStore
 
 
@@ -71,7 +72,7 @@ class ClipSelf(Recipe):
         self.config = config = config or ClipSelfConfig()
         self.size = config.size or CELLS * clip.patch
         self._probe = probe
-        store = None if cache is None else TeacherStore(cache, _identity(clip), clip.dim)
+        store = None if cache is None else TeacherStore(cache, teacher_identity(clip), clip.dim)
         self.samples = DistillSamples(
             clip,
             reader,
@@ -119,7 +120,8 @@ class Distillation(Student):
     """CLIPSelf's loss."""
 
     def __init__(self, clip: Clip, teacher: Teacher, config: ClipSelfConfig, store: TeacherStore | None = None) -> None:
-        super().__init__(clip, teacher, route=config.route, window=config.window, scales=config.scales, store=store)
+        reads = MapFeatures(clip, route=config.route, window=config.window)
+        super().__init__(clip, teacher, reads=reads, scales=config.scales, store=store)
         self._config = config
 
     def forward(self, batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -143,7 +145,7 @@ class Distillation(Student):
         with torch.enable_grad():
             output = torch.zeros((), device=self._clip.device)
             if not self._config.image_only:
-                output = output + self.maps(patch).sum()
+                output = output + self.reads.features(patch).sum()
             if self._config.image_only or self._config.keep_global:
                 output = output + self._clip.encode_image(patch).sum()
             return reached(output, parameters)
@@ -161,11 +163,3 @@ def one_minus_mean_cosine(
     """
     cosines = (F.normalize(student.float(), dim=1) * F.normalize(teacher.float(), dim=1)).sum(dim=1)
     return 1 - cosines.sum() / (max(len(cosines), 1) if terms is None else terms)
-
-
-def _identity(clip: Clip) -> dict[str, object]:
-    return {
-        "teacher": clip.fingerprint,
-        "precision": clip.precision,
-        "preprocess": asdict(clip.image_preprocess),
-    }

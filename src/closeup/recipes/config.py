@@ -8,7 +8,7 @@ from typing import ClassVar
 from closeup.errors import ConfigError, suggest
 from closeup.recipes.trackers import check_trackers
 
-OPTIMIZERS = ("adamw", "muon")
+OPTIMIZERS = ("adamw", "muon", "sgd")
 PRECISIONS = ("auto", "fp32", "bf16", "fp16")
 
 
@@ -17,10 +17,10 @@ class TrainConfig:
     """Steps, batch, rates and rhythm of a training; what is trained is the recipe's affair.
 
     ``batch_size`` counts pictures of one optimiser step over all processes. The rate rises over ``warmup``
-    steps and falls on a cosine to ``final_rate`` times ``rate``. ``precision`` ``auto`` is bf16 autocast
-    where the machine is faster at it. ``accumulate`` is the number of parts that a batch is computed in, one after
-    the other, to save memory; the step is the same. ``trackers`` are told every line of the log: ``tensorboard`` or
-    any other that Accelerate knows.
+    steps and falls on a cosine to ``final_rate`` times ``rate``. ``betas[0]`` is the momentum of ``sgd``.
+    ``precision`` ``auto`` is bf16 autocast where the machine is faster at it. ``accumulate`` is the number of parts
+    that a batch is computed in, one after the other, to save memory; the step is the same. ``trackers`` are told every
+    line of the log: ``tensorboard`` or any other that Accelerate knows.
 
     Raises:
         ConfigError: a value outside its range, or a tracker that is not installed.

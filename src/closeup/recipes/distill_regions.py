@@ -18,8 +18,8 @@ from closeup._types import Boxes, Masks
 from closeup.data.record import Record
 from closeup.errors import DataError
 from closeup.geometry import areas, clip_boxes, masks_to_boxes
-from closeup.recipes.clipself_config import ClipSelfConfig
 from closeup.recipes.found_regions import Found, RegionFinder
+from closeup.recipes.region_config import RegionConfig
 from closeup.regions import CropPolicy, candidate_grids, grid_boxes
 from closeup.regions.propose import CoarseMasks
 
@@ -168,7 +168,7 @@ class FoundRegions(RegionSource):
         return self.given.draw(count, rng)
 
 
-def region_sources(config: ClipSelfConfig, cache: str | Path | None = None) -> tuple[RegionSource, ...]:
+def region_sources(config: RegionConfig, cache: str | Path | None = None) -> tuple[RegionSource, ...]:
     """Return the sources that a configuration names, of which each visit draws one.
 
     What is found in pictures is kept in ``cache``, if given.

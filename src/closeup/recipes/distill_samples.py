@@ -44,7 +44,8 @@ class Sample:
 
     ``image`` is what the student sees. ``boxes`` are xyxy in fractions of it; ``masks``, if not None, are weights of
     its cells. ``whole`` is the teacher's knowledge of the whole picture. ``natives`` are the student's views at the
-    native size, of the whole picture and of the first regions cut out, where they are wanted.
+    native size, of the whole picture and of the first regions cut out, where they are wanted. ``extent`` is the part of
+    the canvas that shows the picture, xyxy in fractions of it, and ``captions`` are the record's.
     """
 
     image: Float[Tensor, "3 height width"]
@@ -53,6 +54,8 @@ class Sample:
     regions: Wanted | None
     whole: Wanted | None
     natives: Views | None
+    extent: Float[Tensor, 4]
+    captions: tuple[str, ...]
 
 
 class DistillSamples:
@@ -61,7 +64,8 @@ class DistillSamples:
     Every epoch has an order of its own. Each visit takes its regions from one of ``sources``, if there are any, each as
     likely as the others. ``size`` is the side of the student's square canvas, on which a picture lies in the top left
     corner, aspect ratio kept, black beyond it. The teacher's crops keep their aspect ratio too and are centred on
-    black, at its native size.
+    black, at its native size. ``teacher`` is the model that sees them, where it is not ``clip`` as it was; without
+    ``cut`` it is asked nothing about regions.
 
     Source: ``wusize/CLIPSelf`` ``open_clip/transform.py`` (ResizeLongest, ResizeMaxSize), ``training/data.py``. Boxes
     are placed by the picture's own size in whole pixels; the official code scales them by ``size / longest side``, at
@@ -82,12 +86,15 @@ class DistillSamples:
         whole: bool = False,
         native: int | None = None,
         store: TeacherStore | None = None,
+        teacher: Clip | None = None,
+        cut: bool = True,
     ) -> None:
         if len(reader) == 0:
             raise DataError("The data set is empty. Give pictures to distil from.")
         self.reader = reader
         self.store = store
-        self._clip, self._sources = clip, tuple(sources)
+        self._clip, self._teacher, self._sources = clip, teacher or clip, tuple(sources)
+        self._cut = cut
         self._size, self._seed = size, seed
         self._whole, self._native = whole, native
 
@@ -96,7 +103,7 @@ class DistillSamples:
         record = self.reader[int(_order(self._seed, epoch, len(self.reader))[offset])]
         picture = record.load()
         image, placement = self._clip.preprocess(picture, policy="longest-pad-corner", size=self._size)
-        boxes, masks, regions, cuts = torch.zeros(0, 4), None, None, self._stack([])
+        boxes, masks, regions, cuts = torch.zeros(0, 4), None, None, _stack(self._clip, [])
         if self._sources:
             rng = np.random.default_rng([self._seed, 2, position])
             opened = replace(record, image=picture)  # for sources that look at the picture too
@@ -105,12 +112,15 @@ class DistillSamples:
             boxes = placement.boxes_to_canvas(candidates.boxes[drawn]) / self._size
             if candidates.masks is not None:
                 masks = masks_to_cells(candidates.masks[drawn], placement, self._clip.patch)
-            regions = self._wanted(picture, candidates, drawn)
+            regions = self._wanted(picture, candidates, drawn) if self._cut else None
             if self._native:
-                cuts = self._kept(picture, candidates, drawn, self._native)
-        seen = None if self._native is None else torch.cat([self._native_view(picture)[None], cuts])
+                rows = drawn[_first(self._native, len(drawn))]
+                cuts = self._crops(self._clip, picture, candidates, rows)
+        seen = None if self._native is None else torch.cat([self._clip.preprocess(picture)[0][None], cuts])
         whole = self._wanted_whole(picture) if self._whole else None
-        return Sample(image, boxes, masks, regions, whole, seen)
+        corners = torch.tensor([[0.0, 0.0, picture.width, picture.height]])
+        extent = placement.boxes_to_canvas(corners)[0] / self._size
+        return Sample(image, boxes, masks, regions, whole, seen, extent, record.captions)
 
     def collate(self, samples: Sequence[Sample]) -> dict[str, Tensor]:
         """Put samples together; regions lie flat, with the number of their picture in ``owners``.
@@ -154,44 +164,34 @@ class DistillSamples:
         key = key or (picture_key(picture, candidates) if self.store else b"")
         targets, missing = self._known(key, rows)
         lacking = rows[missing]
-        masks = None if candidates.masks is None else candidates.masks[lacking]
-        return Wanted(targets, missing, self._crops(picture, candidates, lacking, masks), self._places(key, lacking))
+        views = self._crops(self._teacher, picture, candidates, lacking)
+        return Wanted(targets, missing, views, self._places(key, lacking))
 
     def _wanted_whole(self, picture: PIL.Image.Image) -> Wanted:
         key = picture_key(picture) if self.store else b""
         targets, missing = self._known(key, torch.zeros(1, dtype=torch.long))
-        views = [self._native_view(picture)] * len(missing)
-        return Wanted(targets, missing, self._stack(views), self._places(key, missing))
+        views = [self._teacher.preprocess(picture)[0]] * len(missing)
+        return Wanted(targets, missing, _stack(self._teacher, views), self._places(key, missing))
 
     def _known(
         self, key: bytes, rows: Int[Tensor, " rows"]
     ) -> tuple[Float[Tensor, "rows dim"], Int[Tensor, " missing"]]:
         if self.store is None:
-            return torch.zeros(len(rows), self._clip.dim), torch.arange(len(rows))
+            return torch.zeros(len(rows), self._teacher.dim), torch.arange(len(rows))
         targets, there = self.store.read(key, rows)
         return targets, (~there).nonzero()[:, 0]
 
     def _places(self, key: bytes, rows: Int[Tensor, " rows"]) -> Addresses:
         return addresses(key, rows) if self.store else torch.zeros(len(rows), 3, dtype=torch.long)
 
-    def _crops(
-        self, picture: PIL.Image.Image, candidates: Candidates, rows: Int[Tensor, " rows"], masks: Tensor | None
-    ) -> Views:
+    def _crops(self, clip: Clip, picture: PIL.Image.Image, candidates: Candidates, rows: Int[Tensor, " rows"]) -> Views:
+        """Return candidates cut out as a model wants to see them."""
         if not len(rows):
-            return self._stack([])
+            return _stack(clip, [])
         crop = candidates.crop
-        cuts = crop_regions(picture, candidates.boxes[rows], masks, crop, mean=self._clip.mean)
-        return self._stack([self._clip.preprocess(cut, policy=CROP_POLICIES[crop.shape])[0] for cut in cuts])
-
-    def _kept(self, picture: PIL.Image.Image, candidates: Candidates, drawn: Int[Tensor, " rows"], count: int) -> Views:
-        rows = drawn[_first(count, len(drawn))]
-        return self._crops(picture, candidates, rows, None if candidates.masks is None else candidates.masks[rows])
-
-    def _native_view(self, picture: PIL.Image.Image) -> Float[Tensor, "3 _ _"]:
-        return self._clip.preprocess(picture)[0]
-
-    def _stack(self, views: list[Tensor]) -> Views:
-        return torch.stack(views) if views else torch.zeros(0, 3, *self._clip.image_size)
+        masks = None if candidates.masks is None else candidates.masks[rows]
+        cuts = crop_regions(picture, candidates.boxes[rows], masks, crop, mean=clip.mean)
+        return _stack(clip, [clip.preprocess(cut, policy=CROP_POLICIES[crop.shape])[0] for cut in cuts])
 
 
 def _rows_of_natives(regions: Sequence[int], natives: Sequence[int]) -> Int[Tensor, " views"]:
@@ -208,8 +208,14 @@ def _first(wanted: int, count: int) -> Int[Tensor, " wanted"]:
     return torch.arange(wanted) % max(count, 1)
 
 
+def _stack(clip: Clip, views: list[Tensor]) -> Views:
+    return torch.stack(views) if views else torch.zeros(0, 3, *clip.image_size)
+
+
 def pack(wanted: Sequence[Wanted]) -> dict[str, Tensor]:
-    """Put what is wanted for several samples into one table, in their order."""
+    """Put what is wanted for several samples into one table, in their order; nothing where nothing is."""
+    if not wanted:
+        return {}
     starts = np.cumsum([0, *(len(each.targets) for each in wanted)]).tolist()
     return {
         "targets": torch.cat([each.targets for each in wanted]),

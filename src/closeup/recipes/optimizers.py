@@ -1,4 +1,4 @@
-"""The optimisers of a training: AdamW, or Muon for hidden matrices with AdamW for the rest."""
+"""The optimisers of a training: AdamW, Muon for hidden matrices with AdamW for the rest, or SGD with momentum."""
 
 from __future__ import annotations
 
@@ -27,6 +27,8 @@ def make_optimizers(
         {"params": [p for name, p in rest.items() if recipe.decays(name, p)], "weight_decay": config.weight_decay},
         {"params": [p for name, p in rest.items() if not recipe.decays(name, p)], "weight_decay": 0.0},
     ]
+    if config.optimizer == "sgd":
+        return [torch.optim.SGD(groups, lr=config.rate, momentum=config.betas[0])]
     optimizers: list[torch.optim.Optimizer] = [
         torch.optim.AdamW(groups, lr=config.rate, betas=config.betas, eps=config.epsilon)
     ]

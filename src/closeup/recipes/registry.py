@@ -9,10 +9,12 @@ from typing import Any, TypeAlias
 
 from closeup.config import Config
 from closeup.errors import InputError, suggest
+from closeup.recipes import regionclip_config
 from closeup.recipes.clipself import ClipSelf
 from closeup.recipes.clipself_config import paper, released, tiny
 from closeup.recipes.config import TrainConfig
 from closeup.recipes.recipe import Recipe
+from closeup.recipes.regionclip import RegionClip
 
 Preset: TypeAlias = Callable[[int], tuple[Config, TrainConfig]]
 """From the number of pictures to what is distilled and how long it is trained."""
@@ -50,7 +52,13 @@ def _cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-REGISTRY: Mapping[str, Entry] = {"clipself": Entry(ClipSelf, {"paper": paper, "released": released, "tiny": tiny})}
+REGISTRY: Mapping[str, Entry] = {
+    "clipself": Entry(ClipSelf, {"paper": paper, "released": released, "tiny": tiny}),
+    "regionclip": Entry(
+        RegionClip,
+        {"paper": regionclip_config.paper, "clipself": regionclip_config.clipself, "tiny": regionclip_config.tiny},
+    ),
+}
 """A new recipe is one entry."""
 
 

@@ -1,0 +1,116 @@
+"""How a recipe reads regions off a picture: from the dense map, or each through the last stage of a CLIP ResNet."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from closeup._types import Embeddings, Images
+from closeup.models.clip import Clip
+from closeup.models.resnet import ResNetTower
+from closeup.models.routes import Route
+from closeup.models.windows import Window
+from closeup.regions import pool_boxes, pool_masks
+
+FeatureMaps = Float[Tensor, "batch channels rows cols"]
+Fractions = Float[Tensor, "_ 4"]
+"""Boxes xyxy in fractions of the canvas."""
+
+
+class RegionFeatures(ABC):
+    """Features of whole pictures, and regions read off them; gradients go through both."""
+
+    def __init__(self, clip: Clip) -> None:
+        self.clip = clip
+
+    @abstractmethod
+    def features(self, images: Images) -> FeatureMaps:
+        """Return the features of pictures, one pass for any number of regions."""
+
+    @abstractmethod
+    def boxes(self, features: FeatureMaps, images: Images, boxes: Sequence[Fractions]) -> list[Float[Tensor, "_ dim"]]:
+        """Return the embeddings of boxes, one entry a picture."""
+
+    @abstractmethod
+    def masks(
+        self, features: FeatureMaps, masks: Float[Tensor, "regions _ _"], counts: Sequence[int]
+    ) -> list[Float[Tensor, "_ dim"]]:
+        """Return the embeddings of masks, weights of cells, ``counts`` of them in each picture."""
+
+    def regions(self, features: FeatureMaps, images: Images, batch: Mapping[str, Tensor]) -> Embeddings:
+        """Return the regions of a batch of ``DistillSamples``, in its order."""
+        counts = per_picture(batch["owners"], len(images))
+        if "masks" in batch:
+            return torch.cat(self.masks(features, batch["masks"], counts))
+        return torch.cat(self.boxes(features, images, torch.split(batch["boxes"], counts)))
+
+
+class MapFeatures(RegionFeatures):
+    """Regions are means of the L2-normalised dense map: RoIAlign with one bin for boxes, weighted means for masks.
+
+    Source: CLIPSelf (arXiv 2310.01403).
+    """
+
+    def __init__(self, clip: Clip, *, route: str | Route = "value", window: Window | None = None) -> None:
+        super().__init__(clip)
+        self._route, self._window = route, window
+
+    def features(self, images: Images) -> FeatureMaps:
+        """Return the dense maps."""
+        return self.clip.encode_dense(images, route=self._route, window=self._window)
+
+    def boxes(self, features: FeatureMaps, images: Images, boxes: Sequence[Fractions]) -> list[Float[Tensor, "_ dim"]]:
+        """Return the boxes' means of the map."""
+        with torch.autocast(features.device.type, enabled=False):
+            return pool_boxes(features, _in_cells(images, boxes, self.clip.patch))
+
+    def masks(
+        self, features: FeatureMaps, masks: Float[Tensor, "regions _ _"], counts: Sequence[int]
+    ) -> list[Float[Tensor, "_ dim"]]:
+        """Return the masks' means of the map."""
+        if masks.shape[1:] != features.shape[2:]:  # a drawn scale: cells are shared out by area
+            masks = F.interpolate(masks[None], features.shape[2:], mode="area")[0]
+        with torch.autocast(features.device.type, enabled=False):
+            return pool_masks(features, torch.split(masks, list(counts)))
+
+
+class StageFeatures(RegionFeatures):
+    """Each box goes through the fourth stage and the attention pool by itself, as RegionCLIP does with ResNets.
+
+    Source: RegionCLIP (arXiv 2112.09106), by ``ResNetTower.region_embeddings``.
+    """
+
+    def __init__(self, clip: Clip, tower: ResNetTower) -> None:
+        super().__init__(clip)
+        self._tower = tower
+
+    def features(self, images: Images) -> FeatureMaps:
+        """Return the output of the third stage."""
+        return self.clip.features(images, [2])[0]
+
+    def boxes(self, features: FeatureMaps, images: Images, boxes: Sequence[Fractions]) -> list[Float[Tensor, "_ dim"]]:
+        """Return what the attention pool makes of each box."""
+        found = self._tower.region_embeddings(features, _in_cells(images, boxes, self.clip.patch // 2))
+        return [each.float() for each in found]
+
+    def masks(
+        self, features: FeatureMaps, masks: Float[Tensor, "regions _ _"], counts: Sequence[int]
+    ) -> list[Float[Tensor, "_ dim"]]:
+        """Masks have no place here: the configuration refuses them."""
+        raise NotImplementedError("The fourth stage reads boxes.")
+
+
+def per_picture(owners: Int[Tensor, " regions"], pictures: int) -> list[int]:
+    """Return the number of regions of each picture."""
+    counts: list[int] = torch.bincount(owners, minlength=pictures).tolist()
+    return counts
+
+
+def _in_cells(images: Images, boxes: Sequence[Fractions], patch: int) -> list[Float[Tensor, "_ 4"]]:
+    height, width = images.shape[2:]
+    return [each * (each.new_tensor([width, height] * 2) / patch) for each in boxes]
