@@ -153,7 +153,39 @@ def test_a_broken_photo_is_left_out(closeup: Run, photos: Path, small_clip_folde
     assert "broken.png" in ran.err
 
 
+def test_regions_learn_concepts_mined_from_captions(closeup: Run, photos: Path, tmp_path: Path) -> None:
+    """From captions to a list, from the list to a model, with a cache filled ahead and a run begun again."""
+    names = sorted(path.name for path in photos.iterdir() if path.suffix == ".png")
+    captions = {name: [f"A red {noun} on a table."] for name, noun in zip(names, ("cup", "ball", "box"), strict=False)}
+    (tmp_path / "captions.json").write_text(json.dumps(captions))
+    mined = closeup("concepts", "captions.json", "--min-count", "1", "--out", "concepts.txt", "--json")
+    assert "table" in (tmp_path / "concepts.txt").read_text().split(), mined.err
+    pictures = f"folder:{photos}?captions={tmp_path / 'captions.json'}"
+    words: list[object] = ["adapt", "regionclip", "--images", pictures, "--concepts", "concepts.txt"]
+    words += ["--templates", "simple", "--cache", "cache", "--precompute", *SHORT, *NO_REPORT]
+    ran = closeup(*words, "--out", "adapted", "--json")
+    assert ran.code == 0, ran.err
+    assert {"loss", "contrast", "distill", "image_text", "kept"} <= ran.json["figures"].keys()
+    card = read(tmp_path / "adapted" / "card.json")
+    assert (card["recipe"], card["config"]["concepts"]) == ("regionclip", "concepts.txt")
+    assert load(tmp_path / "adapted").fingerprint != load("tiny").fingerprint
+    other = closeup(*words, "--out", "adapted", "--contrast", "0.5", "--resume")
+    assert other.code == 2
+    assert "begun with the config" in other.err
+
+
+def regionclip(photos: Path, model: Path, *more: object) -> list[object]:
+    return ["adapt", "regionclip", "--images", photos, "--model", model, "--out", "out", *SHORT, *NO_REPORT, *more]
+
+
 Words = Callable[[Path, Path], list[object]]
+
+
+def twice(photos: Path) -> Path:
+    path = photos / "twice.txt"
+    path.write_text("Cat\ndog\ncat\n")
+    return path
+
 
 CASES: dict[str, tuple[Words, str]] = {
     "alpha above 1": (lambda p, m: command(p, m, "out", "--alpha", "2"), "alpha 2 is outside 0 to 1"),
@@ -178,6 +210,13 @@ CASES: dict[str, tuple[Words, str]] = {
     "nothing to cache into": (lambda p, m: command(p, m, "out", "--precompute"), "cache"),
     "nothing to resume": (lambda p, m: command(p, m, "out", "--resume"), "nothing to resume"),
     "report on nothing": (lambda p, m: command(p, m, "out", "--report", "wrold"), "wrold"),
+    "no concepts": (lambda p, m: regionclip(p, m), "--concepts"),
+    "concepts are nowhere": (lambda p, m: regionclip(p, m, "--concepts", "none.txt"), "none.txt"),
+    "concepts twice": (lambda p, m: regionclip(p, m, "--concepts", twice(p)), "the same: 'Cat' and 'cat'"),
+    "threshold of 1": (
+        lambda p, m: regionclip(p, m, "--concepts", twice(p), "--threshold", "1"),
+        "`threshold` from 0 to below 1",
+    ),
     "report on photos": (lambda p, m: command(p, m, "out", "--report", p), "no labelled regions"),
 }
 
@@ -186,8 +225,9 @@ CASES: dict[str, tuple[Words, str]] = {
 def test_what_is_wrong_is_one_line_and_no_model_is_written(
     closeup: Run, photos: Path, small_clip_folder: Path, tmp_path: Path, words: Words, told: str
 ) -> None:
+    asked = words(photos, small_clip_folder)
     before = files_below(tmp_path)
-    ran = closeup(*words(photos, small_clip_folder))
+    ran = closeup(*asked)
     assert ran.code == 2, ran.out
     assert told in ran.err
     assert ran.err.startswith("closeup: error: ")

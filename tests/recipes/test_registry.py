@@ -39,3 +39,21 @@ def test_unknown_names_are_told_with_near_misses() -> None:
         CLIPSELF.settings("papr", 10, {}, {})
     with pytest.raises(ConfigError, match="'block'"):
         CLIPSELF.settings("paper", 10, {"block": 2}, {})
+
+
+def test_regionclip_is_trained_as_its_configuration_says() -> None:
+    """microsoft/RegionCLIP, pretrain.sh and RegionCLIP_RN50.yaml; the baseline has CLIPSelf's schedule."""
+    entry = REGISTRY["regionclip"]
+    what, how = entry.settings("paper", 3_000_000, {"concepts": "concepts.txt"}, {})
+    told = what.to_dict()
+    assert (told["max_regions"], told["temperature"], told["threshold"]) == (100, 0.01, 0.1)
+    assert [told[name] for name in ("contrast", "distill", "image_text")] == [1.0, 1.0, 1.0]
+    assert (how.optimizer, how.rate, how.weight_decay, how.batch_size, how.warmup) == ("sgd", 2e-3, 1e-4, 96, 1000)
+    assert how.steps == pytest.approx(600_000, rel=0.02)
+    nouns, schedule = entry.settings("clipself", COCO, {}, {"workers": 4})
+    assert (nouns.to_dict()["objective"], nouns.to_dict()["max_regions"], nouns.to_dict()["nouns"]) == (
+        "nouns",
+        20,
+        100,
+    )
+    assert schedule == paper(COCO)[1]

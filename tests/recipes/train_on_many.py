@@ -31,7 +31,9 @@ def build(recipe: str) -> Recipe:
     if recipe == "pretrain":
         return Pretrain(clip, WorldStream(batch=8), probes=6)
     if recipe == "regionclip":
-        config = RegionClipConfig(size=64, concepts=str(Path(__file__).with_name("concepts.txt")), templates="simple", temperature=0.1)
+        config = RegionClipConfig(
+            size=64, concepts=str(Path(__file__).with_name("concepts.txt")), templates="simple", temperature=0.1
+        )
         return RegionClip(clip, World("train", count=24, size=(64, 96)), config)
     return ClipSelf(clip, World("train", count=24, size=(64, 96)), ClipSelfConfig(size=64, keep_global=0.5))
 

@@ -4,25 +4,24 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
-from closeup.cli.evaluate_forgetting import MeasureOptions, report_lines
+from closeup.cli.adapt_options import AdaptOptions
+from closeup.cli.evaluate_forgetting import report_lines
 from closeup.cli.fields import Flag, Maybe
 from closeup.cli.files import check_folder, counted
 from closeup.cli.output import show, show_json
-from closeup.models.windows import Window
-from closeup.predict.forgetting import CLOSE_UPS
 from closeup.predict.forgetting_report import ForgettingReport
 from closeup.recipes.region_config import Regions
-from closeup.recipes.run_adapt import Adaptation, Adapted, adapt
+from closeup.recipes.regionclip_config import Objective, TeacherView
+from closeup.recipes.run_adapt import Adapted, adapt
 from closeup.recipes.runs import is_started, read_card, run_folder, write_card
 
 NO_REPORT = "none"
 
 
 @dataclass(frozen=True)
-class ClipSelf:
+class ClipSelf(AdaptOptions):
     """Teach a CLIP's dense map what it knows about cut-out regions (CLIPSelf, arXiv 2310.01403). Needs no labels.
 
     A frozen copy of the model looks at parts of a picture cut out, and the model learns to see the same in the map
@@ -39,20 +38,7 @@ class ClipSelf:
     it in a folder of the same name with -run added.
     """
 
-    images: str
-    """The pictures: a folder, or any data set such as "coco:/data/coco" or "world?count=5000"."""
-
-    out: Path
-    """The folder of the finished model."""
-
-    model: str = "tiny"
-    """The model to adapt: a name as in "tiny" or "ViT-B-16/openai", or a folder of a model."""
-
-    start: Maybe[str] = None
-    """A model adapted from it to go on from; the teacher is still the model as it was."""
-
-    split: Maybe[str] = None
-    """The split of a data set: train unless its line says otherwise."""
+    recipe: ClassVar[str] = "clipself"
 
     preset: str = "paper"
     """The settings not given here: "paper" (batch 16, 6 epochs, gradients exchanged), "released" (what the official
@@ -63,29 +49,6 @@ class ClipSelf:
     """What is cut out: cells of random grids, boxes, or, beyond the paper, masks, or at each visit to a picture either
     cells or boxes: the first teach grounds, the second things."""
 
-    regions_from: Literal["auto", "data", "found"] = "auto"
-    """Whose boxes or masks: the data set's, or those found in the pictures themselves, as by closeup propose; "auto" is
-    the data set's where it has them, else found."""
-
-    splits: Maybe[int] = None
-    """The most rows or columns of a grid of patches, 6 in the paper."""
-
-    size: Maybe[int] = None
-    """Longest side in pixels at which the student sees pictures; 64 patches unless given."""
-
-    scales: Maybe[tuple[int, ...]] = None
-    """Sizes of which each step draws one for the student."""
-
-    blocks: Maybe[int] = None
-    """How many of the last blocks learn; all unless given."""
-
-    route: str = "value"
-    """How the student's last block is replaced to keep features local."""
-
-    window: Maybe[Window] = None
-    """Cells along a side of windows that the student's attention stays inside, or "native" for the grid that the model
-    was trained on; attention over the whole map unless given."""
-
     keep_global: float = 0.0
     """Weight of a term that holds whole-image embeddings where they were, against forgetting; 0 in the paper."""
 
@@ -95,110 +58,85 @@ class ClipSelf:
     image_only: Flag = False
     """Distil whole pictures and no regions: an ablation."""
 
-    alpha: float = 1.0
-    """The share of the adapted model in what is saved, the rest is the model as it was; the paper's is 0.7 for ViT-B/16
-    and 0.95 for ViT-L/14."""
+    def config(self) -> dict[str, Any]:
+        """Return the recipe's settings that are given."""
+        crops = {} if self.keep_crops is None else {"keep_crops": self.keep_crops}
+        own = {"regions": self.regions, "keep_global": self.keep_global, "image_only": self.image_only}
+        return super().config() | own | crops
 
-    cache: Maybe[Path] = None
-    """A folder that keeps the teacher's embeddings from visit to visit, and from run to run."""
 
-    precompute: Flag = False
-    """Fill the cache before training, with all that may be drawn."""
+@dataclass(frozen=True, kw_only=True)
+class RegionClip(AdaptOptions):
+    """Teach a CLIP's regions the words that captions use (RegionCLIP, arXiv 2112.09106).
 
-    steps: Maybe[int] = None
-    """Optimiser steps; 6 epochs unless given."""
+    A frozen copy of the model says which concept each region shows, where it is sure; the model learns to tell these
+    regions apart by their concepts, and pictures by their captions where they have some. Concepts come from captions,
+    by closeup concepts, or from any list of words.
 
-    batch_size: Maybe[int] = None
-    """Pictures in a step, over all processes."""
+        closeup concepts captions.json --out concepts.txt
+        closeup adapt regionclip --images photos/ --concepts concepts.txt --model ViT-B-16/openai --out my-clip
+        closeup adapt regionclip --images coco-captions:/data/coco --concepts concepts.txt --model RN50/openai --out r
+        closeup adapt regionclip --images photos/ --concepts concepts.txt --preset clipself --out my-nouns
 
-    accumulate: Maybe[int] = None
-    """Parts that a batch is computed in, to save memory."""
+    The model is a folder that open_clip loads as local-dir:FOLDER; the log and the state to resume from lie beside
+    it in a folder of the same name with -run added.
+    """
 
-    rate: Maybe[float] = None
-    """The highest learning rate; 1e-5 in the paper, small models bear more."""
+    recipe: ClassVar[str] = "regionclip"
 
-    optimizer: Maybe[Literal["adamw", "muon"]] = None
-    """AdamW, as in the paper, or Muon, by which small models learn from fewer pictures."""
+    concepts: str
+    """The file of concepts, one a line, as closeup concepts writes it."""
 
-    warmup: Maybe[int] = None
-    """Steps in which the rate rises; the preset's, but at most a tenth of all, unless given."""
+    preset: str = "paper"
+    """The settings not given here: "paper" (batch 96, 19 epochs, SGD), "clipself" (the noun labels that CLIPSelf
+    compares with, and its schedule) or "tiny" (for small models: Muon, a high rate, one visit to each picture)."""
 
-    precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
-    """Arithmetic of training: "auto" is bf16 where the machine is faster at it."""
+    regions: Regions = "proposals"
+    """What regions are: boxes, cells of random grids, masks, or at each visit either cells or boxes."""
 
-    workers: Maybe[int] = None
-    """Processes that read pictures ahead."""
+    teacher: TeacherView = "auto"
+    """How the teacher sees a region: "map", read off the picture as by the student, or "crops", cut out; "auto" is map
+    for CLIP's ResNets and crops for other towers, whose map knows little before it is adapted."""
 
-    seed: Maybe[int] = None
-    """Seed of the order of pictures and of the regions drawn."""
+    teacher_model: str = ""
+    """Another model as the teacher; the model as it was unless given."""
 
-    save_every: Maybe[int] = None
-    """Steps from one saved state to the next."""
+    templates: Maybe[str] = None
+    """The sentences around a concept, a set such as "simple" or "openai-80"."""
 
-    tracker: Maybe[tuple[str, ...]] = None
-    """Where the figures of the log go besides: "tensorboard", or other trackers that Accelerate knows."""
+    objective: Maybe[Objective] = None
+    """What is learned from labels: "concepts", RegionCLIP's losses, or "nouns", yes-or-no questions."""
 
-    dtype: Literal["fp32", "fp16"] = "fp32"
-    """Numbers of the saved weights; fp16 halves the file."""
+    threshold: Maybe[float] = None
+    """How sure the teacher must be of a region, 0.1 unless given."""
 
-    form: Literal["whole", "changes"] = "whole"
-    """What is saved: the whole model, which open_clip loads without Closeup, or only what changed, for Closeup to load
-    over the base: for a large model of which a few blocks learned, a small file."""
+    contrast: Maybe[float] = None
+    """Weight of telling regions apart by their concepts, 1 unless given."""
 
-    resume: Flag = False
-    """Go on from the last saved state; an error where there is none. A finished training is saved again, so that
-    another alpha needs no other training."""
+    distill: Maybe[float] = None
+    """Weight of the teacher's probabilities of all concepts, 1 unless given."""
 
-    resume_if_started: Flag = False
-    """Go on where a state was saved, else begin."""
+    image_text: Maybe[float] = None
+    """Weight of telling pictures apart by their captions, 1 unless given."""
 
-    report: str = "world"
-    """The data on which gained and forgotten are measured, as for closeup evaluate forgetting; "none" for no report."""
-
-    report_limit: int = 100
-    """Only the first so many records of it."""
-
-    report_close_ups: int = CLOSE_UPS
-    """Close-ups that whole-image tasks ask about, where it is the world."""
-
-    json: Flag = False
-    """Print one json document at the end."""
+    negatives: Literal["gathered", "local"] = "gathered"
+    """Whether regions are told from those of all devices, or of their own alone as in the official code."""
 
     def config(self) -> dict[str, Any]:
         """Return the recipe's settings that are given."""
-        told: dict[str, Any] = {"max_split": self.splits, "size": self.size, "blocks": self.blocks}
-        told |= {"scales": self.scales, "keep_crops": self.keep_crops}
-        return {name: value for name, value in told.items() if value is not None} | {
-            "regions": self.regions,
-            "regions_from": self.regions_from,
-            "route": self.route,
-            "window": self.window,
-            "keep_global": self.keep_global,
-            "image_only": self.image_only,
-        }
-
-    def training(self) -> dict[str, Any]:
-        """Return the loop's settings that are given."""
-        names = ("steps", "batch_size", "accumulate", "rate", "optimizer", "warmup", "precision", "workers", "seed")
-        told = {name: getattr(self, name) for name in (*names, "save_every")} | {"trackers": self.tracker}
-        return {name: value for name, value in told.items() if value is not None}
+        names = ("templates", "objective", "threshold", "contrast", "distill", "image_text")
+        given = {name: getattr(self, name) for name in names if getattr(self, name) is not None}
+        own = {name: getattr(self, name) for name in ("concepts", "regions", "teacher", "teacher_model", "negatives")}
+        return super().config() | own | given
 
 
-Options = {"clipself": ClipSelf}
+Options = {"clipself": ClipSelf, "regionclip": RegionClip}
 
 
-def run(options: ClipSelf) -> int:
+def run(options: AdaptOptions) -> int:
     """Adapt, save, and tell what was gained and what was forgotten."""
     check_folder(options.out.parent)
-    measuring = MeasureOptions(
-        data=options.report,
-        limit=options.report_limit,
-        close_ups=options.report_close_ups,
-        route=options.route,
-        window=options.window,
-        size=options.size,
-        precision="fp32" if options.precision == "fp32" else "auto",
-    )
+    measuring = options.measuring()
     reader = None if options.report == NO_REPORT else measuring.reader()
     done = _adapt(options)
     if not done.main:
@@ -219,24 +157,9 @@ def run(options: ClipSelf) -> int:
     return 0
 
 
-def _adapt(options: ClipSelf) -> Adapted:
-    wanted = Adaptation(
-        recipe="clipself",
-        images=options.images,
-        model=options.model,
-        start=options.start,
-        split=options.split,
-        preset=options.preset,
-        config=options.config(),
-        training=options.training(),
-        alpha=options.alpha,
-        cache=options.cache,
-        precompute=options.precompute,
-        dtype=options.dtype,
-        form=options.form,
-    )
+def _adapt(options: AdaptOptions) -> Adapted:
     resume = options.resume or (options.resume_if_started and is_started(options.out))
-    return adapt(wanted, options.out, resume=resume, watch=_counting)
+    return adapt(options.adaptation(), options.out, resume=resume, watch=_counting)
 
 
 def _counting(done: Iterator[int], total: int) -> Iterator[int]:
@@ -246,7 +169,7 @@ def _counting(done: Iterator[int], total: int) -> Iterator[int]:
             yield index
 
 
-def _keep(report: ForgettingReport, options: ClipSelf, done: Adapted) -> None:
+def _keep(report: ForgettingReport, options: AdaptOptions, done: Adapted) -> None:
     """Write the report beside the log, and its short form into the model's card."""
     report.save(run_folder(done.folder) / "forgetting.json")
     card = read_card(done.folder)

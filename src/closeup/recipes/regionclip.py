@@ -19,7 +19,7 @@ out here. The threshold is for the regions of one device: where the teacher is s
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import ClassVar
@@ -36,6 +36,7 @@ from closeup.models.resnet import ResNetTower
 from closeup.recipes.blocks import trainable_blocks
 from closeup.recipes.distill_regions import region_sources
 from closeup.recipes.distill_samples import DistillSamples, Sample
+from closeup.recipes.precompute import precompute
 from closeup.recipes.recipe import Recipe
 from closeup.recipes.region_config import CELLS
 from closeup.recipes.regionclip_config import RegionClipConfig
@@ -133,6 +134,16 @@ class RegionClip(Recipe):
     def evaluate(self) -> dict[str, float]:
         """Return what the probe measures."""
         return dict(self._probe()) if self._probe is not None else {}
+
+    def precompute(self, *, workers: int = 0, rank: int = 0, world: int = 1) -> Iterator[int]:
+        """Fill the cache with everything that may be drawn, yielding each record that is done; call before training.
+
+        Raises:
+            ConfigError: the teacher reads regions off the picture, so there is nothing to keep.
+        """
+        if not self.module.cut:
+            raise ConfigError("The teacher reads regions off the picture, and nothing is cached. Drop `precompute`.")
+        return precompute(self.samples, self.teacher, workers=workers, rank=rank, world=world)
 
 
 def _learning(clip: Clip, config: RegionClipConfig) -> dict[str, nn.Parameter]:

@@ -41,13 +41,13 @@ class RegionText(Student):
         teacher: Teacher,
         config: RegionClipConfig,
         concepts: Embeddings,
-        teacher_concepts: Embeddings,
+        teacher_concepts: Float[Tensor, "count teacher_dim"],
         *,
         cut: bool,
         store: TeacherStore | None = None,
     ) -> None:
         super().__init__(clip, teacher, reads=read_regions(clip, config), scales=config.scales, store=store)
-        self._config, self._cut = config, cut
+        self._config, self.cut = config, cut
         self._teacher_reads = read_regions(teacher.clip, config)
         self.register_buffer("concepts", concepts.to(clip.device), persistent=False)
         self.register_buffer("teacher_concepts", teacher_concepts.to(clip.device), persistent=False)
@@ -57,7 +57,7 @@ class RegionText(Student):
         images = self.at_a_drawn_scale(batch["images"])
         features = self.reads.features(images)
         regions = self.reads.regions(features, images, batch)
-        seen = self.targets(batch) if self._cut else self._read_by_teacher(batch)
+        seen = self.targets(batch) if self.cut else self._read_by_teacher(batch)
         config = self._config
         if config.objective == "nouns":
             return {"loss": self._nouns(regions, seen)}

@@ -22,6 +22,7 @@ from closeup.models.checkpoint import mismatches, save_local_dir
 from closeup.models.clip import Clip
 from closeup.models.load import load
 from closeup.recipes.clipself import ClipSelf
+from closeup.recipes.regionclip import RegionClip
 from closeup.recipes.registry import get_recipe
 from closeup.recipes.runs import check_output, is_started, last_logged, read_card, run_folder, surroundings, write_card
 from closeup.recipes.train import train
@@ -120,7 +121,7 @@ def adapt(wanted: Adaptation, out: str | Path, *, resume: bool = False, watch: W
         _check_same({**before, "config": {**type(config)().to_dict(), **before.get("config", {})}}, card, out)
     elif here.is_main_process and not resume and not is_started(out):
         write_card(run_folder(out), {**card, **surroundings()})
-    if wanted.precompute and isinstance(recipe, ClipSelf):
+    if wanted.precompute and isinstance(recipe, ClipSelf | RegionClip):
         done = recipe.precompute(workers=training.workers, rank=here.process_index, world=here.num_processes)
         for _ in watch(done, -(-len(reader) // here.num_processes)):
             pass
