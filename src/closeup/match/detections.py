@@ -52,6 +52,19 @@ class Selected:
     scores: Float[Tensor, " detections"]
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Detections:
+    """What is found in one picture, best first: boxes (xyxy, in pixels), labels and scores."""
+
+    boxes: Boxes
+    labels: Labels
+    scores: Float[Tensor, " detections"]
+
+    def __len__(self) -> int:
+        """Return the number of detections."""
+        return len(self.boxes)
+
+
 def with_objectness(
     probabilities: Float[Tensor, "regions words"], logits: Float[Tensor, " regions"], how: Objectness = "sigmoid"
 ) -> Float[Tensor, "regions words"]:

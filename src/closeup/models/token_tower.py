@@ -96,6 +96,25 @@ class TokenTower(ImageTower):
                 outputs[index] = as_map(tokens[:, self.prefix :], grid)
         return [outputs[index] for index in wanted]
 
+    def features_and_dense(
+        self, images: Images, blocks: Sequence[int], route: Route
+    ) -> tuple[list[Float[Tensor, "batch channels rows cols"]], DenseMap]:
+        """Return the patch tokens after the given blocks as maps, and the joint-space map, from one pass.
+
+        Unlike in ``features``, the last block's are as the route leaves them: what the dense map is projected from.
+        """
+        wanted = [check_block(block, self.depth) for block in blocks]
+        grid = self.grid(images)
+        tokens = self.embed(images)
+        outputs: dict[int, Tensor] = {}
+        for index in range(self.depth - 1):
+            tokens = self._block(index, tokens, grid)
+            if index in wanted:
+                outputs[index] = as_map(tokens[:, self.prefix :], grid)
+        last = route(self.last_block(grid), tokens)[:, self.prefix :]
+        outputs[self.depth - 1] = as_map(last, grid)
+        return [outputs[index] for index in wanted], as_map(self.project(last), grid)
+
     def tokens(self, images: Images, window: Grid | None = None) -> Tokens:
         """Return the input of the last block; the blocks before it attend in windows of those rows and columns."""
         grid = self.grid(images)

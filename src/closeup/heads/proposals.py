@@ -1,0 +1,51 @@
+"""Class-agnostic region proposals on a feature pyramid: torchvision's network, with two convolutions."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from jaxtyping import Float
+from torch import Tensor
+from torchvision.models.detection.anchor_utils import AnchorGenerator
+from torchvision.models.detection.rpn import RegionProposalNetwork, RPNHead
+
+SCALE = 8
+"""Side of an anchor in cells of its level."""
+
+RATIOS = (0.5, 1.0, 2.0)
+"""Heights of anchors over their widths."""
+
+
+class ProposalHead(RPNHead):  # type: ignore[misc]  # torchvision has no types
+    """torchvision's head, whose outputs leave half precision: boxes are decoded from them."""
+
+    def forward(
+        self, levels: list[Float[Tensor, "batch channels _ _"]]
+    ) -> tuple[list[Float[Tensor, "batch _ _ _"]], list[Float[Tensor, "batch _ _ _"]]]:
+        """Return the objectness logits and the box changes of every anchor of every level."""
+        logits, deltas = super().forward(levels)
+        return [each.float() for each in logits], [each.float() for each in deltas]
+
+
+def proposal_network(
+    channels: int, strides: Sequence[float], *, proposals: int, candidates: int, convolutions: int = 2
+) -> RegionProposalNetwork:
+    """Return a network that proposes boxes on levels of these strides, in pixels.
+
+    Anchors have the area of ``SCALE`` cells square of their level and three ratios; objects are anchors above an IoU of
+    0.7 with a box, background those below 0.3. Its box loss is smooth, where mmdet's is L1.
+
+    Source: ``wusize/CLIPSelf`` ``F-ViT/configs`` (mmdet's RPN); Faster R-CNN (arXiv 1506.01497).
+    """
+    anchors = AnchorGenerator(tuple((float(SCALE * stride),) for stride in strides), (RATIOS,) * len(strides))
+    return RegionProposalNetwork(
+        anchors,
+        ProposalHead(channels, len(RATIOS), conv_depth=convolutions),
+        fg_iou_thresh=0.7,
+        bg_iou_thresh=0.3,
+        batch_size_per_image=256,
+        positive_fraction=0.5,
+        pre_nms_top_n={"training": candidates, "testing": max(candidates // 2, 1)},
+        post_nms_top_n={"training": proposals, "testing": proposals},
+        nms_thresh=0.7,
+    )

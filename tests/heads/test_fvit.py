@@ -1,0 +1,213 @@
+"""F-ViT: its parts against the official code, what it learns from, and what it finds."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import pytest
+import torch
+from open_clip import CustomTextCLIP
+from timm.models.eva import Eva
+from torch import Tensor
+
+from closeup.errors import ConfigError, InputError, ModelError
+from closeup.heads.box_head import BoxHead
+from closeup.heads.fvit import FVit, tapped
+from closeup.heads.fvit_config import FVitConfig
+from closeup.heads.pyramid import VitPyramid
+from closeup.match.detections import Suppression
+from closeup.models.official_keys import official_eva_to_timm
+from goldens import Golden, assert_close, cases
+from tiny_clips import EVA02, as_clip, eva_config, eva_model, vit_clip
+from tiny_towers import randomise, resnet_clip
+
+SIDE = 64
+
+
+def renamed(weights: Mapping[str, Tensor], names: Mapping[str, str]) -> dict[str, Tensor]:
+    """Return weights under our names, those of the names given alone."""
+    return {
+        ours + key.removeprefix(theirs): value
+        for key, value in weights.items()
+        for theirs, ours in names.items()
+        if key.startswith(theirs)
+    }
+
+
+def fvit_eva(golden: Golden) -> CustomTextCLIP:
+    """Return a CLIP around timm's Eva with the weights of the golden's backbone."""
+    config, model = golden.config, eva_model()
+    model.visual.trunk = Eva(
+        **EVA02
+        | {"img_size": config["img"], "patch_size": config["patch"], "embed_dim": config["width"]}
+        | {"depth": config["depth"], "num_heads": config["heads"], "mlp_ratio": config["mlp_ratio"]}
+        | {"num_classes": config["D"], "global_pool": "token"}
+    )
+    state = official_eva_to_timm(renamed(golden.weights(), {"backbone.visual.": "visual."}), prefix="trunk.")
+    model.visual.load_state_dict(state)
+    return model.eval()
+
+
+def as_maps(tokens: Tensor) -> Tensor:
+    patches = tokens[:, 1:].transpose(1, 2)
+    side = int(patches.shape[2] ** 0.5)
+    return patches.unflatten(2, (side, side))
+
+
+@pytest.mark.parametrize("golden", cases("fvit_fusion"))
+@pytest.mark.parametrize("size", ["native", "large"])
+@torch.no_grad()
+def test_the_pyramid_is_the_official_one(golden: Golden, size: str) -> None:
+    pyramid = VitPyramid(golden.config["width"]).eval()
+    names = {"backbone.interpolate1.": "fourfold.", "backbone.interpolate2.0.": "twofold."}
+    state = renamed(golden.weights(), names)
+    pyramid.load_state_dict(state)
+    maps = [as_maps(golden[f"out/{size}/tokens_{index}"]) for index in (1, 2, 3, 4)]
+    for index, level in enumerate(pyramid(maps), start=1):
+        assert_close(level, golden[f"out/{size}/level{index}"])
+    assert_close(pyramid.train()(maps)[0], golden[f"out/{size}/level1_train"])
+
+
+@pytest.mark.parametrize("golden", cases("fvit_fusion"))
+@pytest.mark.parametrize("size", ["native", "large"])
+@torch.no_grad()
+def test_blocks_and_map_are_the_official_ones_from_one_pass(golden: Golden, size: str) -> None:
+    config = golden.config
+    clip = as_clip(fvit_eva(golden), eva_config(config["D"]))
+    levels, dense = clip.features_and_dense(golden[f"in/image_{size}"], config["out_indices"])
+    for index, level in enumerate(levels, start=1):
+        assert_close(level, as_maps(golden[f"out/{size}/tokens_{index}"]))
+    assert_close(dense, golden[f"out/{size}/vlm_feat"])
+
+
+@pytest.mark.parametrize("golden", cases("fvit_fusion"))
+@torch.no_grad()
+def test_the_box_head_is_the_official_one(golden: Golden) -> None:
+    config = golden.config
+    head = BoxHead(config["roi_c"], dim=config["D"], bins=config["roi"], hidden=config["conv_out"]).eval()
+    parts = {"conv": 0, "bn": 1}
+    names = {f"head.shared_convs.{i}.{part}.": f"shared.{i}.{parts[part]}." for i in range(4) for part in parts}
+    names |= {"head.shared_fcs.0.": "shared.5.", "head.shared_fcs.1.": "shared.7.", "head.cls_fcs.": "named."}
+    names |= {"head.reg_fcs.": "moved.", "head.fc_reg.": "deltas.", "head.detect_temperature": "scale"}
+    head.load_state_dict(renamed(golden.weights(), names))
+    embeddings, deltas = head(golden["in/roi_feats"])
+    assert_close(deltas, golden["out/bbox_pred"])
+    assert_close(head.logits(embeddings, golden["in/class_embed"]), golden["out/det_logits"])
+
+
+def detector(novel: tuple[bool, ...] = (False, True, False), **changes: object) -> FVit:
+    """Return a small F-ViT with three words and the background."""
+    clip = vit_clip(layers=4)
+    torch.manual_seed(0)
+    words = torch.randn(len(novel) + 1, clip.dim)
+    config = FVitConfig(channels=16, hidden=16, bins=3, convolutions=1, proposals=40, candidates=100, regions=32)
+    return randomise(FVit(clip, words, novel, config.replace(**changes)), 0).eval()
+
+
+def batch(labels: tuple[int, ...] = (0, 2, 0)) -> dict[str, Tensor]:
+    boxes = torch.tensor([[4.0, 4, 30, 40], [20, 10, 60, 50], [0, 0, 64, 30]])
+    generator = torch.Generator().manual_seed(1)
+    return {
+        "images": torch.randn(2, 3, SIDE, SIDE, generator=generator),
+        "sizes": torch.tensor([[SIDE, SIDE], [SIDE, 40]]),
+        "boxes": boxes[: len(labels)],
+        "labels": torch.tensor(labels, dtype=torch.long),
+        "owners": torch.tensor([0, 0, 1])[: len(labels)],
+    }
+
+
+def test_losses_reach_every_parameter_and_not_the_tower() -> None:
+    model = detector().train()
+    given = model(batch())
+    assert set(given) == {"loss", "objectness", "proposal_boxes", "classes", "boxes"}
+    given["loss"].backward()
+    assert {name for name, parameter in model.named_parameters() if parameter.grad is None} == set()
+    assert all(parameter.grad is None for parameter in model.clip.model.parameters())
+    assert not any(name.startswith("clip") for name in model.state_dict())
+
+
+def test_a_picture_without_objects_has_a_finite_loss() -> None:
+    given = detector().train()(batch(()))
+    assert all(bool(value.isfinite()) for value in given.values())
+
+
+def test_novel_words_have_no_part_in_training() -> None:
+    """The same losses and gradients whatever the novel word's embedding: it is not there."""
+    found = []
+    for shift in (0.0, 5.0):
+        model = detector().train()
+        model.words[1] += shift
+        torch.manual_seed(3)
+        given = model(batch())
+        given["loss"].backward()
+        found.append([given["loss"].detach(), *(p.grad for p in model.parameters() if p.grad is not None)])
+    for one, other in zip(*found, strict=True):
+        assert torch.equal(one, other)
+
+
+@torch.no_grad()
+def test_detections_lie_in_the_picture_and_follow_the_words() -> None:
+    model, given = detector(), batch()
+    novel = [False, True, False]
+    found = model.detect(given["images"], given["sizes"], model.words, novel, threshold=0.0, limit=20)
+    assert len(found) == 2
+    for detections, (height, width) in zip(found, given["sizes"].tolist(), strict=True):
+        assert 0 < len(detections) <= 20
+        assert detections.boxes.min() >= 0
+        assert detections.boxes[:, 2].max() <= width
+        assert detections.boxes[:, 3].max() <= height
+        assert bool((detections.scores.diff() <= 0).all())
+    order = [2, 0, 1]
+    turned = model.detect(
+        given["images"], given["sizes"], model.words[[*order, 3]], [novel[i] for i in order], threshold=0.0, limit=20
+    )
+    for one, other in zip(found, turned, strict=True):
+        torch.testing.assert_close(one.scores, other.scores)
+        assert sorted(one.labels.tolist()) == sorted(order[label] for label in other.labels.tolist())
+
+
+@torch.no_grad()
+def test_each_picture_of_a_batch_is_seen_alone() -> None:
+    model, given = detector(), batch()
+    together = model.detect(given["images"], given["sizes"], model.words, [False] * 3, threshold=0.0)
+    for index in range(2):
+        part = slice(index, index + 1)
+        (alone,) = model.detect(given["images"][part], given["sizes"][part], model.words, [False] * 3, threshold=0.0)
+        torch.testing.assert_close(alone.boxes, together[index].boxes, atol=1e-3, rtol=1e-3)
+        torch.testing.assert_close(alone.scores, together[index].scores, atol=1e-4, rtol=1e-3)
+
+
+@torch.no_grad()
+def test_without_its_own_share_the_head_says_nothing_of_classes() -> None:
+    """At alpha and beta 1 scores are CLIP's alone; at 0 they are the head's alone."""
+    given = batch()
+    for share, changed in ((1.0, "head"), (0.0, "clip")):
+        scores = []
+        for moved in (0.0, 1.0):
+            model = detector(alpha=share, beta=share)
+            if changed == "head":
+                model.head.scale += 10 * moved
+            else:
+                model.config = model.config.replace(clip_scale=75.0 - 50 * moved)
+            kept = model.detect(
+                given["images"], given["sizes"], model.words, [False] * 3, threshold=0.0, suppression=Suppression(1.0)
+            )
+            scores.append(kept[0].scores)
+        torch.testing.assert_close(scores[0], scores[1])
+
+
+def test_blocks_are_the_official_ones() -> None:
+    assert tapped(12) == (3, 5, 7, 11)
+    assert tapped(24) == (6, 10, 14, 23)
+    assert tapped(4) == (1, 1, 2, 3)
+
+
+def test_what_cannot_be_built_is_said() -> None:
+    with pytest.raises(ModelError, match="blocks of a ViT"):
+        FVit(as_clip(resnet_clip(), {"embed_dim": 24}), torch.zeros(2, 24), [False])
+    with pytest.raises(ConfigError, match="4 blocks"):
+        FVitConfig(blocks=(1, 2))
+    with pytest.raises(InputError, match="maps of 4 blocks"):
+        VitPyramid(4)([torch.zeros(1, 4, 2, 2)])
+    with pytest.raises(ModelError, match="3 blocks"):
+        FVit(vit_clip(), torch.zeros(2, 24), [False])
