@@ -51,7 +51,7 @@ def fvit_eva(golden: Golden) -> CustomTextCLIP:
 def as_maps(tokens: Tensor) -> Tensor:
     patches = tokens[:, 1:].transpose(1, 2)
     side = int(patches.shape[2] ** 0.5)
-    return patches.unflatten(2, (side, side))
+    return torch.as_tensor(patches.unflatten(2, (side, side)))
 
 
 @pytest.mark.parametrize("golden", cases("fvit_fusion"))
@@ -101,7 +101,9 @@ def detector(novel: tuple[bool, ...] = (False, True, False), **changes: object) 
     torch.manual_seed(0)
     words = torch.randn(len(novel) + 1, clip.dim)
     config = FVitConfig(channels=16, hidden=16, bins=3, convolutions=1, proposals=40, candidates=100, regions=32)
-    return randomise(FVit(clip, words, novel, config.replace(**changes)), 0).eval()
+    model = FVit(clip, words, novel, config.replace(**changes))
+    randomise(model, 0)
+    return model.eval()
 
 
 def batch(labels: tuple[int, ...] = (0, 2, 0)) -> dict[str, Tensor]:
@@ -186,7 +188,7 @@ def test_without_its_own_share_the_head_says_nothing_of_classes() -> None:
         for moved in (0.0, 1.0):
             model = detector(alpha=share, beta=share)
             if changed == "head":
-                model.head.scale += 10 * moved
+                model.head.scale.add_(10 * moved)
             else:
                 model.config = model.config.replace(clip_scale=75.0 - 50 * moved)
             kept = model.detect(

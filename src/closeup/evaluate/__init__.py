@@ -1,5 +1,7 @@
 """Metrics: pure functions first, accumulators second."""
 
+from closeup.evaluate.detection import AveragePrecision as AveragePrecision
+from closeup.evaluate.detection import DetectionScores as DetectionScores
 from closeup.evaluate.protocol import CLIPSELF as CLIPSELF
 from closeup.evaluate.protocol import RegionProtocol as RegionProtocol
 from closeup.evaluate.recognition import Recognition as Recognition

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from functools import lru_cache
 from typing import Protocol, runtime_checkable
 
 import numpy as np
 import PIL.Image
-from jaxtyping import Int
 
 from closeup.data.record import Reader
 from closeup.errors import DataError
+from closeup.recipes.order import visited
 
 
 @runtime_checkable
@@ -34,15 +33,10 @@ class ReaderStream:
             raise DataError("The data set is empty. Pre-training needs pictures with captions.")
         self._reader = reader
         self._seed = seed
-        self._order = lru_cache(maxsize=2)(self._shuffled)
 
     def __getitem__(self, index: int) -> tuple[PIL.Image.Image, str]:
-        epoch, offset = divmod(index, len(self._reader))
-        record = self._reader[int(self._order(epoch)[offset])]
+        record = self._reader[visited(index, len(self._reader), self._seed)]
         if not record.captions:
             raise DataError(f"Record {record.id!r} has no caption. Pre-training needs a data set with captions.")
         rng = np.random.default_rng([self._seed, index])
         return record.load(), record.captions[int(rng.integers(len(record.captions)))]
-
-    def _shuffled(self, epoch: int) -> Int[np.ndarray, " records"]:
-        return np.random.default_rng([self._seed, 1, epoch]).permutation(len(self._reader))

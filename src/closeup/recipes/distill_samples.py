@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from functools import lru_cache
 
 import numpy as np
 import PIL.Image
@@ -17,6 +16,7 @@ from closeup.errors import DataError
 from closeup.models.clip import Clip
 from closeup.models.encode_regions import CROP_POLICIES
 from closeup.recipes.distill_regions import Candidates, RegionSource
+from closeup.recipes.order import visited
 from closeup.recipes.teacher_cache import Addresses, TeacherStore, addresses, picture_key
 from closeup.regions import crop_regions, masks_to_cells
 
@@ -99,8 +99,7 @@ class DistillSamples:
         self._whole, self._native = whole, native
 
     def __getitem__(self, position: int) -> Sample:
-        epoch, offset = divmod(position, len(self.reader))
-        record = self.reader[int(_order(self._seed, epoch, len(self.reader))[offset])]
+        record = self.reader[visited(position, len(self.reader), self._seed)]
         picture = record.load()
         image, placement = self._clip.preprocess(picture, policy="longest-pad-corner", size=self._size)
         boxes, masks, regions, cuts = torch.zeros(0, 4), None, None, _stack(self._clip, [])
@@ -223,8 +222,3 @@ def pack(wanted: Sequence[Wanted]) -> dict[str, Tensor]:
         "views": torch.cat([each.views for each in wanted]),
         "places": torch.cat([each.places for each in wanted]),
     }
-
-
-@lru_cache(maxsize=4)
-def _order(seed: int, epoch: int, length: int) -> Int[np.ndarray, " records"]:
-    return np.random.default_rng([seed, 1, epoch]).permutation(length)

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import signal
 from collections.abc import Iterator
+from functools import lru_cache
 from typing import Any
 
+import numpy as np
 import torch
+from jaxtyping import Int
 from torch.utils.data import DataLoader, Dataset
 
 from closeup.recipes.recipe import Batch, Recipe
@@ -63,3 +66,14 @@ def _prepare_worker(_: int) -> None:
     torch.set_num_threads(1)
     # Ctrl-C goes to a whole group of processes; the step that it lets finish may still wait for a batch.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
+def visited(position: int, records: int, seed: int) -> int:
+    """Return the record of visit number ``position``: all records once an epoch, in an order of each epoch's own."""
+    epoch, offset = divmod(position, records)
+    return int(_order(seed, epoch, records)[offset])
+
+
+@lru_cache(maxsize=4)
+def _order(seed: int, epoch: int, records: int) -> Int[np.ndarray, " records"]:
+    return np.random.default_rng([seed, 1, epoch]).permutation(records)
