@@ -15,10 +15,13 @@ from torch import Tensor
 from closeup.data.world import World
 from closeup.data.world.stream import WorldStream
 from closeup.errors import CloseupError, ConfigError, DataError, InputError
+from closeup.heads.fvit import FVit
+from closeup.heads.fvit_config import FVitConfig
 from closeup.models.load import load
 from closeup.recipes.clipself import ClipSelf
 from closeup.recipes.clipself_config import ClipSelfConfig
 from closeup.recipes.config import TrainConfig
+from closeup.recipes.detection import Detection
 from closeup.recipes.pretrain import Pretrain
 from closeup.recipes.recipe import Batch, Recipe
 from closeup.recipes.regionclip import RegionClip
@@ -45,7 +48,23 @@ def regionclip() -> Recipe:
     return RegionClip(clip, World("train", count=16, size=(64, 96)), config)
 
 
-RECIPES: dict[str, Callable[[], Recipe]] = {"pretrain": pretrain, "clipself": clipself, "regionclip": regionclip}
+def detection() -> Recipe:
+    clip, world = load("random:tiny", device="cpu", precision="fp32"), World("train", count=16, size=(64, 96))
+    novel = [name in world.novel for name, thing in zip(world.names, world.things, strict=True) if thing]
+    words = [None if name in world.novel or not world.things[i] else i for i, name in enumerate(world.names)]
+    torch.manual_seed(0)
+    embeddings = torch.randn(len(novel) + 1, clip.dim)
+    small = {"channels": 16, "hidden": 16, "bins": 3, "convolutions": 1, "proposals": 40, "candidates": 100}
+    head = FVit(clip, embeddings, novel, FVitConfig().replace(**small, regions=32))
+    return Detection(clip, head, world, words, size=64)
+
+
+RECIPES: dict[str, Callable[[], Recipe]] = {
+    "detection": detection,
+    "pretrain": pretrain,
+    "clipself": clipself,
+    "regionclip": regionclip,
+}
 
 every_recipe = pytest.mark.parametrize("make", RECIPES.values(), ids=RECIPES)
 
