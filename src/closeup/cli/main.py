@@ -15,6 +15,7 @@ from closeup.errors import CloseupError, InputError, suggest
 VERBS: dict[str, tuple[str, str]] = {
     "segment": ("closeup.cli.segment", "colour every pixel of photos in your words"),
     "classify": ("closeup.cli.classify", "name boxes, masks or annotated regions of photos"),
+    "detect": ("closeup.cli.detect", "find and name the objects of photos in your words"),
     "heatmap": ("closeup.cli.heatmap", "show where in a photo a phrase is"),
     "models": ("closeup.cli.models", "list the models that can be named"),
     "world": ("closeup.cli.world", "look at the embedded world, or write it in a public form"),
@@ -23,6 +24,7 @@ VERBS: dict[str, tuple[str, str]] = {
     "concepts": ("closeup.cli.concepts", "list what captions name: the nouns that enough pictures share"),
     "propose": ("closeup.cli.propose", "find regions in photos without any labels"),
     "adapt": ("closeup.cli.adapt", "make a CLIP better at regions, on your own photos"),
+    "train": ("closeup.cli.train", "train a detector of any words on a CLIP"),
     "blend": ("closeup.cli.blend", "mix an adapted model with what it was adapted from"),
     "reproduce": ("closeup.cli.reproduce", "make a paper's tables again, beside the paper's figures"),
     "demo": ("closeup.cli.demo", "see what the library does, on what ships inside"),

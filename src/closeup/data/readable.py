@@ -17,10 +17,12 @@ class Readable:
 
     names: tuple[str, ...]
     things: tuple[bool, ...]
+    novel: tuple[str, ...]
 
     def __init__(self, reader: Reader) -> None:
         self.names = reader.names
         self.things = reader.things
+        self.novel = tuple(getattr(reader, "novel", ()))
         self._reader = reader
 
     def __len__(self) -> int:

@@ -25,14 +25,14 @@ from torchvision.models.detection.roi_heads import RoIHeads
 from torchvision.ops import FeaturePyramidNetwork, MultiScaleRoIAlign, clip_boxes_to_image
 from torchvision.ops.feature_pyramid_network import LastLevelMaxPool
 
-from closeup._types import DenseMap, Embeddings, Images
+from closeup._types import DenseMap, Embeddings, Images, Labels
 from closeup.errors import ModelError
 from closeup.heads.box_head import BoxHead
 from closeup.heads.fvit_config import FVitConfig
 from closeup.heads.losses import box_loss, class_weighted_cross_entropy
 from closeup.heads.proposals import proposal_network
 from closeup.heads.pyramid import VitPyramid
-from closeup.match import cosine, fuse, probabilities, word_weights
+from closeup.match import cosine, fuse, probabilities, reduce_synonyms, word_weights
 from closeup.match.detections import Detections, Suppression, select
 from closeup.models.clip import Clip
 from closeup.models.token_tower import TokenTower
@@ -120,20 +120,24 @@ class FVit(nn.Module):
         words: Embeddings,
         novel: Sequence[bool],
         *,
+        owner: Labels | None = None,
         threshold: float = 0.01,
         limit: int = 100,
         suppression: Suppression | None = None,
     ) -> list[Detections]:
         """Return what is found in each picture among any words, boxes in pixels of the canvas.
 
-        ``words`` has the background last, ``novel`` a mark for each of the others. Call in eval mode.
+        ``words`` has the background last, ``novel`` a mark for each of the others. With an ``owner`` rows are synonyms,
+        and a word's logit is that of its best. Call in eval mode.
         """
+        count = len(novel) + 1
+        owner = torch.arange(count, device=words.device) if owner is None else owner
         levels, maps = self._levels(images)
         proposed, _ = self.proposals(_listed(images, sizes), levels)
         embeddings, deltas = self._read(levels, proposed, sizes)
-        head = self.head.logits(embeddings, words).softmax(dim=1)
+        head = reduce_synonyms(self.head.logits(embeddings, words), owner, count).softmax(dim=1)
         regions = torch.cat(pool_boxes(maps, [boxes / self.clip.patch for boxes in proposed]))
-        seen = probabilities(cosine(regions, words), self.config.clip_scale)
+        seen = probabilities(reduce_synonyms(cosine(regions, words), owner, count), self.config.clip_scale)
         shares = word_weights([*novel, False], base_weight=self.config.alpha, novel_weight=self.config.beta)
         scores = fuse(head, seen, shares.to(head))[:, :-1]
         moved = self.sampler.box_coder.decode(deltas, list(proposed))[:, 0]

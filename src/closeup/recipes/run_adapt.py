@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -15,7 +14,7 @@ from closeup.data.readable import Readable
 from closeup.data.record import Reader
 from closeup.data.registry import open_reader
 from closeup.data.spec import split_spec
-from closeup.errors import CloseupError, ConfigError, InputError, ModelError
+from closeup.errors import CloseupError, InputError, ModelError
 from closeup.models.blend import blend, blend_card, check_alpha
 from closeup.models.changes import save_changes
 from closeup.models.checkpoint import mismatches, save_local_dir
@@ -24,7 +23,16 @@ from closeup.models.load import load
 from closeup.recipes.clipself import ClipSelf
 from closeup.recipes.regionclip import RegionClip
 from closeup.recipes.registry import get_recipe
-from closeup.recipes.runs import check_output, is_started, last_logged, read_card, run_folder, surroundings, write_card
+from closeup.recipes.runs import (
+    check_output,
+    check_same,
+    is_started,
+    last_logged,
+    read_card,
+    run_folder,
+    surroundings,
+    write_card,
+)
 from closeup.recipes.train import train
 
 Watch: TypeAlias = Callable[[Iterator[int], int], Iterator[int]]
@@ -118,7 +126,7 @@ def adapt(wanted: Adaptation, out: str | Path, *, resume: bool = False, watch: W
     if resume and is_started(out):
         before = read_card(run_folder(out))
         # A setting that is newer than the run is at what it does when nothing is said about it.
-        _check_same({**before, "config": {**type(config)().to_dict(), **before.get("config", {})}}, card, out)
+        check_same({**before, "config": {**type(config)().to_dict(), **before.get("config", {})}}, card, out)
     elif here.is_main_process and not resume and not is_started(out):
         write_card(run_folder(out), {**card, **surroundings()})
     if wanted.precompute and isinstance(recipe, ClipSelf | RegionClip):
@@ -166,14 +174,3 @@ def _save(clip: Clip, wanted: Adaptation, out: Path, card: Mapping[str, Any]) ->
 
 def _needs_base(wanted: Adaptation) -> bool:
     return wanted.alpha != 1 or wanted.form == "changes"
-
-
-def _check_same(before: Mapping[str, Any], now: Mapping[str, Any], out: Path) -> None:
-    """Raise ConfigError where the training in a folder is of something else; its rhythm is the loop's own affair."""
-    now = json.loads(json.dumps(now))
-    for name in ("recipe", "base", "start", "data", "config"):
-        if before.get(name) != now.get(name):
-            raise ConfigError(
-                f"The training in {str(run_folder(out))!r} was begun with the {name} {before.get(name)} and not "
-                f"{now.get(name)}. Resume it with the same options, or choose another folder."
-            )

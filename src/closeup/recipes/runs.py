@@ -12,10 +12,13 @@ from typing import Any
 import torch
 
 from closeup.data.atomic import replacing
-from closeup.errors import DataError, InputError
+from closeup.errors import ConfigError, DataError, InputError
 from closeup.models.checkpoint import CARD, check_replaceable
 from closeup.recipes.log import LOG, read_log
 from closeup.recipes.state import has_state
+
+SAME = ("recipe", "base", "start", "data", "words", "novel", "config")
+"""What of its card a resumed training must share with its beginning; its rhythm is the loop's own affair."""
 
 
 def run_folder(out: Path) -> Path:
@@ -66,3 +69,14 @@ def write_card(folder: Path, card: Mapping[str, Any]) -> None:
     """Write a folder's card, whole or not at all."""
     with replacing(folder / CARD) as temporary:
         temporary.write_text(json.dumps(card, indent=2) + "\n", encoding="utf-8")
+
+
+def check_same(before: Mapping[str, Any], now: Mapping[str, Any], out: Path) -> None:
+    """Raise ConfigError where the training in a folder is of something else."""
+    now = json.loads(json.dumps(now))
+    for name in SAME:
+        if before.get(name) != now.get(name):
+            raise ConfigError(
+                f"The training in {str(run_folder(out))!r} was begun with the {name} {before.get(name)} and not "
+                f"{now.get(name)}. Resume it with the same options, or choose another folder."
+            )

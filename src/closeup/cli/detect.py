@@ -1,0 +1,178 @@
+"""The verb ``detect``: boxes and words for the objects of photos."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated, Any
+
+from tyro.conf import arg
+
+from closeup._types import Boxes
+from closeup.cli.fields import Flag, Maybe, Photos
+from closeup.cli.files import each, find_photos, report
+from closeup.cli.model import ModelOptions
+from closeup.cli.output import show, show_json, table
+from closeup.cli.region_file import PhotoRegions, RegionFile
+from closeup.cli.save import Format, Saver
+from closeup.cli.words import WordOptions
+from closeup.errors import InputError
+from closeup.geometry import masks_to_boxes
+from closeup.heads.saved import load_detector
+from closeup.match.detections import Suppression
+from closeup.predict import DetectionResult, detect, detect_zero_shot
+from closeup.predict.detect import LIMIT, THRESHOLD
+from closeup.predict.words import as_bank
+
+
+@dataclass(frozen=True)
+class Options:
+    """Find and name the objects of photos.
+
+    With a trained detector it finds boxes by itself. Without one a CLIP names boxes that are given, or parts that are
+    found in the photo without any training.
+
+        closeup detect photos/ --detector my-detector --words "cat, dog, traffic light" --out found/
+        closeup detect photo.jpg --words words.txt --model tiny-clipself --json
+        closeup detect photos/ --words words.txt --regions instances.json --format coco --out found/
+    """
+
+    photos: Photos
+    """Photos: files, folders, globs."""
+
+    text: Annotated[WordOptions, arg(name="")]
+
+    detector: Maybe[Path] = None
+    """The folder of a trained detector, as closeup train makes one; it brings its CLIP along."""
+
+    regions: Maybe[Path] = None
+    """Boxes for a CLIP alone: a json file as for closeup classify; found in the photo unless given."""
+
+    threshold: float = THRESHOLD
+    """The score that an object must exceed, 0 to 1."""
+
+    limit: int = LIMIT
+    """The most objects of a photo, best first."""
+
+    overlap: Maybe[float] = None
+    """The overlap (IoU) above which the worse of two boxes of one word goes: 0.4 with a detector, else 0.5."""
+
+    soft: Flag = False
+    """Lower the scores of boxes that overlap better ones instead of dropping them (soft-NMS)."""
+
+    out: Maybe[Path] = None
+    """A folder to write into, or the picture of a single photo; nothing is written unless given."""
+
+    format: tuple[Format, ...] = ("png",)
+    """What to write: pictures, arrays, one COCO file of all photos."""
+
+    json: Flag = False
+    """Print one json document instead of tables."""
+
+    clip: Annotated[ModelOptions, arg(name="")] = field(default_factory=ModelOptions)
+
+    def suppression(self) -> Suppression:
+        """Return how overlapping boxes are thinned out."""
+        usual = 0.5 if self.detector is None else 0.4
+        return Suppression(overlap=usual if self.overlap is None else self.overlap, soft=self.soft)
+
+
+@dataclass(frozen=True)
+class Finder:
+    """What finds objects: its name, its words, and how it looks at a photo."""
+
+    name: str
+    words: tuple[str, ...]
+    find: Callable[[Path], DetectionResult]
+
+
+def run(options: Options) -> int:
+    """Detect in every photo."""
+    options.clip.check()
+    options.suppression()
+    if not 0 <= options.threshold <= 1 or options.limit < 1:
+        raise InputError(f"--threshold {options.threshold} --limit {options.limit}: give 0 to 1, and 1 or more.")
+    if options.detector is not None and options.regions is not None:
+        raise InputError("--detector finds its own boxes; --regions are for a CLIP alone. Give one of them.")
+    photos, failures = find_photos(options.photos)
+    saver = None if options.out is None else Saver(options.out, options.format, photos)
+    finder = _zero_shot(options, photos) if options.detector is None else _trained(options, options.detector)
+
+    def work(photo: Path) -> dict[str, Any]:
+        result = finder.find(photo)
+        if saver is not None:
+            saver.save(photo, result)
+        return _describe(photo, result)
+
+    done, bad = each(photos, work, "detecting")
+    failures += bad
+    if saver is not None:
+        saver.finish()
+    written = [] if saver is None else saver.written
+    told = [told for _, told in done]
+    if options.json:
+        failed = [{"photo": failure.name, "reason": failure.reason} for failure in failures]
+        show_json({"model": finder.name, "words": finder.words, "photos": told, "failed": failed, "written": written})
+    else:
+        rows = [(photo["photo"], *_row(each)) for photo in told for each in photo["objects"]]
+        show(table(["photo", "word", "score", "x0 y0 x1 y1"], rows), *(f"Written: {path}" for path in written))
+    return report(failures, len(done))
+
+
+def _trained(options: Options, folder: Path) -> Finder:
+    vocabulary, templates = options.text.vocabulary(), options.text.template_set()
+    detector = load_detector(folder, device=options.clip.device, precision=options.clip.precision)
+    bank = as_bank(detector.clip, vocabulary, templates or detector.templates)
+
+    def find(photo: Path) -> DetectionResult:
+        return detect(
+            detector,
+            photo,
+            bank,
+            threshold=options.threshold,
+            limit=options.limit,
+            suppression=options.suppression(),
+        )
+
+    return Finder(str(folder), bank.names, find)
+
+
+def _zero_shot(options: Options, photos: Sequence[Path]) -> Finder:
+    source = None if options.regions is None else RegionFile(options.regions)
+    if source is not None and len(photos) > 1 and not source.many:
+        raise InputError(
+            f"--regions {options.regions}: bare regions belong to one photo, but {len(photos)} were given."
+        )
+    vocabulary, templates = options.text.vocabulary(), options.text.template_set()
+    clip = options.clip.load()
+    bank = as_bank(clip, vocabulary, templates)
+
+    def find(photo: Path) -> DetectionResult:
+        return detect_zero_shot(
+            clip,
+            photo,
+            bank,
+            boxes=None if source is None else _boxes(source.of(photo)),
+            route=options.clip.route,
+            size=options.clip.size,
+            threshold=options.threshold,
+            limit=options.limit,
+            suppression=options.suppression(),
+        )
+
+    return Finder(clip.name, bank.names, find)
+
+
+def _boxes(given: PhotoRegions) -> Boxes | None:
+    return masks_to_boxes(given.masks) if given.boxes is None and given.masks is not None else given.boxes
+
+
+def _describe(photo: Path, result: DetectionResult) -> dict[str, Any]:
+    rows = zip(result.words, result.scores.tolist(), result.boxes.tolist(), strict=True)
+    objects = [{"word": word, "score": score, "box": box} for word, score, box in rows]
+    return {"photo": photo, "size": result.size, "objects": objects}
+
+
+def _row(found: Mapping[str, Any]) -> tuple[str, float, str]:
+    return found["word"], found["score"], " ".join(f"{side:.0f}" for side in found["box"])

@@ -1,0 +1,128 @@
+"""The verb ``train``: one part per head, trained on boxes with words, on a CLIP that stays as it is."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from closeup.cli.fields import Flag, Maybe
+from closeup.cli.files import check_folder
+from closeup.cli.output import show, show_json
+from closeup.heads.saved import new_detector, save_detector
+from closeup.recipes.run_detection import DetectorTraining, Maker, train_detector
+from closeup.recipes.runs import is_started, run_folder
+from closeup.text import Vocabulary
+
+TRAINING = ("steps", "batch_size", "rate", "warmup", "precision", "workers", "seed", "save_every")
+
+FVIT = Maker(new_detector, save_detector)
+
+
+@dataclass(frozen=True)
+class FVitOptions:
+    """Train a detector of any words on a frozen CLIP ViT (F-ViT of CLIPSelf, arXiv 2310.01403).
+
+    It learns to find boxes and to name them from the base words of a data set, and finds novel words too: there the
+    frozen CLIP says more. How well it names them is CLIP's own skill at regions, so adapt the model first.
+
+        closeup train fvit --images world?count=5000 --model tiny-clipself --preset tiny --out my-detector
+        closeup train fvit --images coco:/data/coco --model my-clip --novel novel-17.txt --out my-detector
+        closeup detect photos/ --detector my-detector --words "cat, dog, traffic light" --out found/
+
+    The log and the state to resume from lie beside the detector in a folder of the same name with -run added.
+    """
+
+    images: str
+    """A data set with labelled boxes, such as "coco:/data/coco" or "world?count=5000"."""
+
+    out: Path
+    """The folder of the finished detector."""
+
+    model: str = "tiny-clipself"
+    """The CLIP below it, a ViT: a name as in "tiny-clipself" or "ViT-B-16/openai", or a folder of a model."""
+
+    split: Maybe[str] = None
+    """The split of a data set: train unless its line says otherwise."""
+
+    novel: Maybe[Path] = None
+    """A file of words whose boxes are left out, one a line; the world has novel words of its own."""
+
+    preset: str = "paper"
+    """The settings not given here: "paper" (OV-COCO: batch 64, 3 epochs, pictures of 640 px) or "tiny" (for small
+    models: a narrow head, one visit to each picture, 256 px)."""
+
+    size: Maybe[int] = None
+    """Side of the canvas in pixels."""
+
+    templates: Maybe[str] = None
+    """The sentences around a word, a set such as "simple"."""
+
+    steps: Maybe[int] = None
+    """Optimiser steps; the preset's number of epochs unless given."""
+
+    batch_size: Maybe[int] = None
+    """Pictures in a step, over all processes."""
+
+    rate: Maybe[float] = None
+    """The highest learning rate."""
+
+    warmup: Maybe[int] = None
+    """Steps in which the rate rises."""
+
+    precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
+    """Arithmetic of training: "auto" is bf16 where the machine is faster at it."""
+
+    workers: Maybe[int] = None
+    """Processes that read pictures ahead."""
+
+    seed: Maybe[int] = None
+    """Seed of the head's first weights and of the order of pictures."""
+
+    save_every: Maybe[int] = None
+    """Steps from one saved state to the next."""
+
+    dtype: Literal["fp32", "fp16"] = "fp32"
+    """Numbers of the saved weights; fp16 halves the file."""
+
+    resume: Flag = False
+    """Go on from the last saved state; an error where there is none."""
+
+    resume_if_started: Flag = False
+    """Go on where a state was saved, else begin."""
+
+    json: Flag = False
+    """Print one json document at the end."""
+
+    def wanted(self) -> DetectorTraining:
+        """Return what is to be trained."""
+        novel = None if self.novel is None else Vocabulary.from_file(self.novel).names
+        config: dict[str, Any] = {"size": self.size, "templates": self.templates}
+        training = {name: getattr(self, name) for name in TRAINING}
+        return DetectorTraining(
+            images=self.images,
+            model=self.model,
+            split=self.split,
+            preset=self.preset,
+            novel=novel,
+            config={name: value for name, value in config.items() if value is not None},
+            training={name: value for name, value in training.items() if value is not None},
+            dtype=self.dtype,
+        )
+
+
+Options = {"fvit": FVitOptions}
+
+
+def run(options: FVitOptions) -> int:
+    """Train and save."""
+    check_folder(options.out.parent)
+    resume = options.resume or (options.resume_if_started and is_started(options.out))
+    done = train_detector(options.wanted(), options.out, FVIT, resume=resume)
+    if not done.main:
+        return 0
+    if options.json:
+        show_json({"detector": done.folder, "figures": done.figures})
+        return 0
+    show(f"Written: {done.folder}; the log and the state are in {run_folder(done.folder)}.")
+    return 0

@@ -1,0 +1,136 @@
+"""A trained detector as a folder: the head's weights, and a card that names the CLIP and the words it knows."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+
+from closeup._types import Embeddings, Labels
+from closeup.errors import ModelError
+from closeup.heads.fvit import FVit
+from closeup.heads.fvit_config import FVitConfig
+from closeup.models.checkpoint import CARD, HEAD, mismatches, model_folder, read_state_dict, stored
+from closeup.models.clip import Clip
+from closeup.models.disk import write_tensors
+from closeup.models.load import load
+from closeup.text import TextBank, Vocabulary, build_bank
+
+BACKGROUND = "background"
+"""The word for whatever is no object; it comes after all others."""
+
+KEYS = ("head", "config", "clip", "words", "novel", "templates", "size")
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Detector:
+    """A head, the CLIP below it, and what it was trained on.
+
+    ``words`` are those that it learned from, ``novel`` marks the others of its protocol. ``size`` is the side of its
+    canvas in pixels.
+    """
+
+    head: FVit
+    clip: Clip
+    words: tuple[str, ...]
+    novel: tuple[bool, ...]
+    templates: str
+    size: int
+    name: str
+
+    def marks(self, names: Sequence[str]) -> list[bool]:
+        """Return which of some words are new to the head: all that it did not learn."""
+        known = {word.casefold() for word, new in zip(self.words, self.novel, strict=True) if not new}
+        return [name.strip().casefold() not in known for name in names]
+
+
+def new_detector(
+    clip: Clip,
+    words: Sequence[str],
+    novel: Sequence[bool],
+    *,
+    templates: str,
+    size: int,
+    config: Mapping[str, Any],
+) -> Detector:
+    """Return an untrained detector of words, of which the ``novel`` ones are not to be learned."""
+    bank = build_bank(clip, Vocabulary(words), templates=templates)
+    head = FVit(clip, with_background(clip, bank)[0].to(clip.device), novel, FVitConfig().replace(**config))
+    return Detector(head.to(clip.device), clip, tuple(words), tuple(novel), templates, size, "untrained")
+
+
+def with_background(clip: Clip, bank: TextBank) -> tuple[Embeddings, Labels]:
+    """Return the rows of a bank and their words, and as the last of both the background, in the same templates."""
+    background = build_bank(clip, Vocabulary([BACKGROUND]), templates=bank.templates, mean=bank.mean)
+    rows = torch.cat([bank.embeddings, background.embeddings.to(bank.embeddings)])
+    return rows, torch.cat([bank.owner, bank.owner.new_tensor([len(bank)])])
+
+
+def save_detector(
+    detector: Detector,
+    folder: str | Path,
+    card: Mapping[str, Any] | None = None,
+    *,
+    dtype: Literal["fp32", "fp16"] = "fp32",
+) -> Path:
+    """Write a detector; the CLIP is named and not copied. The folder appears whole or not at all.
+
+    Raises:
+        InputError: the folder holds something else.
+    """
+    folder = Path(folder)
+    clip = {"name": detector.clip.name, "fingerprint": detector.clip.fingerprint}
+    told = {
+        **(card or {}),
+        "name": folder.name,
+        "head": "fvit",
+        "config": detector.head.config.to_dict(),
+        "clip": clip,
+        "words": detector.words,
+        "novel": detector.novel,
+        "templates": detector.templates,
+        "size": detector.size,
+    }
+    with model_folder(folder) as fresh:
+        tensors = {name: stored(tensor, dtype) for name, tensor in detector.head.state_dict().items()}
+        write_tensors(tensors, fresh / HEAD)
+        (fresh / CARD).write_text(json.dumps(told, indent=2) + "\n", encoding="utf-8")
+        (fresh / HEAD).chmod(0o644)
+    return folder
+
+
+def load_detector(
+    folder: str | Path, *, device: str | torch.device = "auto", precision: str = "auto", clip: Clip | None = None
+) -> Detector:
+    """Load a detector in eval mode, with the CLIP that its card names, or the same one given as ``clip``.
+
+    Raises:
+        ModelError: there is no detector, or the CLIP is another one than it was trained on.
+    """
+    folder = Path(folder)
+    if not (folder / HEAD).is_file() or not (folder / CARD).is_file():
+        raise ModelError(f"{str(folder)!r} holds no {HEAD} with a {CARD}, so it is no trained head: see closeup train.")
+    card = json.loads((folder / CARD).read_text(encoding="utf-8"))
+    lacking = [key for key in KEYS if key not in card]
+    if lacking:
+        raise ModelError(f"The card of {str(folder)!r} has no {', '.join(lacking)}. Train the head anew.")
+    clip = clip or load(card["clip"]["name"], device=device, precision=precision)
+    if clip.fingerprint != card["clip"]["fingerprint"]:
+        raise ModelError(
+            f"{str(folder)!r} was trained on {card['clip']['name']!r} with the weights "
+            f"{card['clip']['fingerprint'][:12]}, but those here are {clip.fingerprint[:12]}. Give the same model."
+        )
+    words, novel, how = card["words"], card["novel"], {key: card[key] for key in ("templates", "size", "config")}
+    fresh = new_detector(clip, words, novel, **how)
+    head = fresh.head
+    state = read_state_dict(folder / HEAD)
+    problems = mismatches(head.state_dict(), state)
+    if problems:
+        raise ModelError(f"The weights in {str(folder)!r} do not fit their card: {'; '.join(problems[:3])}.")
+    head.load_state_dict(state)
+    head.eval()
+    return replace(fresh, name=str(folder))

@@ -1,0 +1,176 @@
+"""Objects of images: boxes and words, by a trained detector, or by a CLIP alone on boxes that are given or found."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import PIL.Image
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from closeup._types import Boxes, ImageLike, Labels
+from closeup.data.images import open_image
+from closeup.errors import InputError
+from closeup.heads.saved import Detector, with_background
+from closeup.match import probabilities, score
+from closeup.match.detections import Detections, Objectness, Suppression, select, with_objectness
+from closeup.models.clip import Clip
+from closeup.models.encode_regions import BoxTable
+from closeup.models.preprocess import Size
+from closeup.models.routes import Route
+from closeup.predict.provenance import Provenance, as_size, describe
+from closeup.predict.result import Arrays, LabelledResult, Regions
+from closeup.predict.words import Words, as_bank
+from closeup.regions.propose import propose
+from closeup.text import Templates
+from closeup.viz import draw_regions, name_colours
+
+THRESHOLD = 0.05
+LIMIT = 100
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class DetectionResult(LabelledResult):
+    """What was found in an image, best first: ``boxes`` in its pixels (xyxy), a label and a score each.
+
+    A detector's scores are fused probabilities; those of a CLIP alone are the softmax over the words.
+    """
+
+    image: ImageLike
+    size: tuple[int, int]
+    boxes: Boxes
+    labels: Labels
+    scores: Float[Tensor, " count"]
+    names: tuple[str, ...]
+    provenance: Provenance
+
+    def __len__(self) -> int:
+        return len(self.boxes)
+
+    @property
+    def words(self) -> tuple[str, ...]:
+        """The word of every object."""
+        return tuple(self.names[label] for label in self.labels.tolist())
+
+    def picture(self) -> PIL.Image.Image:
+        """Return the image with every object outlined and labelled with its word and score."""
+        colours = name_colours(self.names)
+        return draw_regions(
+            self.image,
+            boxes=self.boxes,
+            texts=self.words,
+            scores=self.scores,
+            colours=[colours[label] for label in self.labels.tolist()],
+        )
+
+    def labelled(self) -> Regions:
+        """Return boxes, no masks, labels and scores."""
+        return self.boxes, None, self.labels, self.scores
+
+    def arrays(self) -> Arrays:
+        """Return ``boxes``, ``labels`` and ``scores``."""
+        return {name: getattr(self, name).numpy() for name in ("boxes", "labels", "scores")}
+
+
+@torch.inference_mode()
+def detect(
+    detector: Detector,
+    image: ImageLike,
+    words: Words,
+    *,
+    templates: str | Templates | None = None,
+    threshold: float = THRESHOLD,
+    limit: int = LIMIT,
+    suppression: Suppression | None = None,
+) -> DetectionResult:
+    """Return the objects of an image that a trained detector finds among some words, whichever they are.
+
+    Words that it did not learn lean on the CLIP below it. Scores above ``threshold`` count, at most ``limit`` of them;
+    of boxes of one word that overlap the best one stays (``suppression``: None is F-ViT's, an IoU of 0.4).
+
+    Raises:
+        InputError: a threshold outside 0 to 1, a limit below 1, no words, or what is no image.
+    """
+    _check(threshold, limit)
+    clip, bank = detector.clip, as_bank(detector.clip, words, templates or detector.templates)
+    picture = open_image(image)
+    canvas, placement = clip.preprocess(picture, policy="longest-pad-corner", size=detector.size)
+    extent = placement.boxes_to_canvas(torch.tensor([[0.0, 0.0, picture.width, picture.height]]))[0]
+    rows, owner = with_background(clip, bank)
+    (found,) = detector.head.detect(
+        canvas[None].to(clip.device),
+        extent[[3, 2]].round().long()[None],
+        rows.to(clip.device),
+        detector.marks(bank.names),
+        owner=owner.to(clip.device),
+        threshold=threshold,
+        limit=limit,
+        suppression=suppression,
+    )
+    boxes = placement.boxes_to_original(found.boxes.cpu())
+    made = describe(
+        clip,
+        bank,
+        region_encoder="fvit",
+        route=detector.head.config.route,
+        image_size=as_size(clip, detector.size),
+        detector=detector.name,
+        threshold=threshold,
+        limit=limit,
+    )
+    return DetectionResult(
+        image, (picture.height, picture.width), boxes, found.labels.cpu(), found.scores.cpu(), bank.names, made
+    )
+
+
+@torch.inference_mode()
+def detect_zero_shot(
+    clip: Clip,
+    image: ImageLike,
+    words: Words,
+    *,
+    boxes: BoxTable | None = None,
+    logits: Float[Tensor, " boxes"] | None = None,
+    objectness: Objectness = "sigmoid",
+    how: str = "dense",
+    templates: str | Templates | None = None,
+    route: str | Route = "value",
+    size: int | Size | None = None,
+    threshold: float = THRESHOLD,
+    limit: int = LIMIT,
+    suppression: Suppression | None = None,
+) -> DetectionResult:
+    """Return the objects of an image that a CLIP alone names, on boxes that are given or found without labels.
+
+    A box scores its probability of a word, the softmax over the words; with ``logits``, a proposer's objectness, the
+    geometric mean of the two (``match.with_objectness``). Each word keeps the best of boxes that overlap
+    (``suppression``: None is hard, at an IoU of 0.5). Other arguments as in ``classify`` and ``detect``.
+
+    Raises:
+        InputError: as ``detect``, and for boxes that are none of the image, or not one logit for each.
+
+    Source: RegionCLIP (arXiv 2112.09106), zero-shot inference; its code takes raw logits (``objectness="logit"``).
+    """
+    _check(threshold, limit)
+    picture, bank = open_image(image), as_bank(clip, words, templates)
+    table = propose(picture).boxes if boxes is None else torch.as_tensor(boxes, dtype=torch.float32).view(-1, 4)
+    if logits is not None and len(logits) != len(table):
+        raise InputError(f"{len(table)} boxes have {len(logits)} objectness logits. Give one for each.")
+    (regions,) = clip.encode_regions([picture], boxes=[table], how=how, route=route, size=size)
+    shares = probabilities(score(regions.cpu(), bank), clip.logit_scale)
+    if logits is not None:
+        shares = with_objectness(shares, logits, objectness)
+    kept = select(table, shares, threshold=threshold, limit=limit, suppression=suppression)
+    made = describe(
+        clip, bank, region_encoder=how, route=route, image_size=as_size(clip, size), threshold=threshold, limit=limit
+    )
+    found = Detections(table[kept.rows], kept.labels, kept.scores)
+    return DetectionResult(
+        image, (picture.height, picture.width), found.boxes, found.labels, found.scores, bank.names, made
+    )
+
+
+def _check(threshold: float, limit: int) -> None:
+    if not 0 <= threshold <= 1 or limit < 1:
+        raise InputError(f"A threshold of {threshold} and at most {limit} objects: give 0 to 1, and 1 or more.")

@@ -1,0 +1,159 @@
+"""One training of a detector from its options to a folder; the head itself is made and saved by what is given."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any, Literal, Protocol
+
+import torch
+from accelerate import PartialState
+from torch import nn
+
+from closeup.data.readable import Readable
+from closeup.data.record import Reader
+from closeup.data.registry import open_reader
+from closeup.data.spec import split_spec
+from closeup.errors import CloseupError, InputError, suggest
+from closeup.models.load import load
+from closeup.recipes.detection import Detection
+from closeup.recipes.detection_config import PRESETS
+from closeup.recipes.run_adapt import Adapted
+from closeup.recipes.runs import (
+    check_output,
+    check_same,
+    is_started,
+    last_logged,
+    read_card,
+    run_folder,
+    surroundings,
+    write_card,
+)
+from closeup.recipes.train import train
+
+
+class Headed(Protocol):
+    """A detector that is being trained: its head holds every parameter."""
+
+    @property
+    def head(self) -> nn.Module:
+        """The module whose ``forward`` gives losses."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Maker:
+    """How a kind of head is made for a CLIP and its words, and how it is saved in a folder with a card."""
+
+    new: Callable[..., Headed]
+    save: Callable[..., Path]
+
+
+@dataclass(frozen=True, slots=True)
+class DetectorTraining:
+    """What a detector is trained on, and how: all that it takes to do it again.
+
+    ``images`` is a data set with labelled boxes, at its split ``train`` unless the line or ``split`` says otherwise.
+    ``novel`` are words whose boxes are left out; None takes the data set's own, if it has some. ``config``,
+    ``training`` and ``head`` are changes to the preset's settings.
+    """
+
+    images: str
+    model: str = "tiny"
+    split: str | None = None
+    preset: str = "paper"
+    novel: tuple[str, ...] | None = None
+    config: Mapping[str, Any] = field(default_factory=dict)
+    training: Mapping[str, Any] = field(default_factory=dict)
+    head: Mapping[str, Any] = field(default_factory=dict)
+    dtype: Literal["fp32", "fp16"] = "fp32"
+
+    def reader(self) -> Reader:
+        """Open the pictures; one that is broken is left out with a warning, and the next stands in."""
+        told = "split" in split_spec(self.images)[2]
+        return Readable(open_reader(self.images, self.split or (None if told else "train")))
+
+
+def detector_words(reader: Reader, novel: Sequence[str] | None = None) -> tuple[tuple[str, ...], tuple[bool, ...]]:
+    """Return the names of a data set's things, and which of them are not to be learned.
+
+    Raises:
+        InputError: there are no things, a novel word is none of them, or nothing is left to learn.
+    """
+    things = reader.things or (True,) * len(reader.names)
+    words = tuple(name for name, thing in zip(reader.names, things, strict=True) if thing)
+    chosen: Sequence[str] = getattr(reader, "novel", ()) if novel is None else novel
+    for name in chosen:
+        if name not in words:
+            raise InputError(f"The novel word {name!r} is no thing of the data set. {suggest(name, words)}")
+    marks = tuple(word in chosen for word in words)
+    if all(marks):
+        raise InputError("The data set has no things to learn: none at all, or every one is novel.")
+    return words, marks
+
+
+def train_detector(wanted: DetectorTraining, out: str | Path, maker: Maker, *, resume: bool = False) -> Adapted:
+    """Train a head and save it at ``out`` with a card; the log and the state are kept in ``out`` with ``-run`` added.
+
+    Raises:
+        InputError: unknown names, no pictures, or an ``out`` that is no folder for a head.
+        ConfigError: settings outside their range, or other ones than those of the training that is resumed.
+        DataError: nothing to resume from, or pictures without labelled boxes.
+        ModelError: the model is unknown, or no ViT.
+        CloseupError: a file cannot be written; what was saved before stays.
+    """
+    out = Path(out)
+    check_output(out)
+    if wanted.preset not in PRESETS:
+        raise InputError(f"Unknown preset {wanted.preset!r}. {suggest(wanted.preset, PRESETS)}")
+    reader = wanted.reader()
+    config, training, head = PRESETS[wanted.preset](len(reader))
+    config, training = config.replace(**wanted.config), replace(training, **wanted.training)
+    words, novel = detector_words(reader, wanted.novel)
+    here = PartialState(cpu=not torch.accelerator.is_available())
+    clip = load(wanted.model, device=here.device, precision="fp32" if training.precision == "fp32" else "auto")
+    torch.manual_seed(training.seed)
+    made = maker.new(clip, words, novel, templates=config.templates, size=config.size, config={**head, **wanted.head})
+    recipe = Detection(
+        clip,
+        made.head,
+        reader,
+        _places(reader, words, novel),
+        size=config.size,
+        jitter=(config.jitter[0], config.jitter[1]) if config.jitter else None,
+        flip=config.flip,
+        seed=training.seed,
+    )
+    card = {
+        "recipe": recipe.name,
+        "base": {"name": wanted.model, "fingerprint": clip.fingerprint},
+        "data": {"images": wanted.images, "split": wanted.split, "pictures": len(reader)},
+        "words": list(words),
+        "novel": list(novel),
+        "preset": wanted.preset,
+        "config": {**config.to_dict(), "head": {**head, **wanted.head}},
+        "training": asdict(training),
+    }
+    recipe.sample(0)  # what every picture lacks is missed here, before anything is written
+    if resume and is_started(out):
+        check_same(read_card(run_folder(out)), card, out)
+    elif here.is_main_process and not resume and not is_started(out):
+        write_card(run_folder(out), {**card, **surroundings()})
+    finished = train(recipe, training, run_folder(out), resume=resume)
+    figures = finished.figures or last_logged(out)
+    if here.is_main_process:
+        try:
+            maker.save(made, out, {**{"trained": card}, "figures": figures, **surroundings()}, dtype=wanted.dtype)
+        except OSError as error:
+            raise CloseupError(
+                f"Cannot write the head to {out}: {error.strerror or error}. What was learned is kept in "
+                f"{run_folder(out)}: free some space, then resume."
+            ) from error
+    return Adapted(out, figures, here.is_main_process)
+
+
+def _places(reader: Reader, words: Sequence[str], novel: Sequence[bool]) -> list[int | None]:
+    """Return which word each of the reader's labels is, None for grounds and novel ones."""
+    learned = {word: place for place, (word, new) in enumerate(zip(words, novel, strict=True)) if not new}
+    return [learned.get(name) for name in reader.names]
