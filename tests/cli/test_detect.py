@@ -1,0 +1,103 @@
+"""The verbs train and detect: from the world to a detector, from a detector to boxes in words."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from closeup.models import load
+from closeup.predict import detect_zero_shot
+from commands import Run, Write, files_below
+
+WORDS = ("--words", "star, circle, a zebra")
+SHORT = ("--steps", "2", "--batch-size", "4", "--workers", "0", "--size", "64", "--preset", "tiny")
+
+
+def train(*more: object) -> list[object]:
+    return ["train", "fvit", "--images", "world?count=8&size=64", "--model", "tiny", "--out", "detector", *SHORT, *more]
+
+
+def test_a_detector_is_trained_and_finds_objects_in_photos(closeup: Run, photos: Path, tmp_path: Path) -> None:
+    ran = closeup(*train("--dtype", "fp16", "--json"))
+    assert ran.code == 0, ran.err
+    assert {"loss", "classes", "boxes", "objectness", "proposal_boxes"} <= ran.json["figures"].keys()
+    found = closeup(
+        "detect", photos, "--detector", "detector", *WORDS, "--threshold", "0", "--limit", "3",
+        "--out", "found", "--format", "png", "coco", "--json",
+    )  # fmt: skip
+    assert found.code == 0, found.err
+    assert found.json["words"] == ["star", "circle", "a zebra"]
+    assert [len(photo["objects"]) for photo in found.json["photos"]] == [3, 3, 3]
+    for photo in found.json["photos"]:
+        height, width = photo["size"]
+        for each in photo["objects"]:
+            x0, y0, x1, y1 = each["box"]
+            assert -1e-3 <= x0 <= x1 <= width + 1e-3
+            assert -1e-3 <= y0 <= y1 <= height + 1e-3
+    document = json.loads((tmp_path / "found" / "coco.json").read_text())
+    assert len(document["annotations"]) == 9
+    assert (tmp_path / "found" / "a.png").is_file()
+    again = closeup(*train("--resume"))
+    assert again.code == 0, again.err
+    assert "Written: detector" in again.out
+
+
+def test_a_clip_alone_names_boxes_that_are_given(
+    closeup: Run, photo: Path, write: Write, small_clip_folder: Path
+) -> None:
+    boxes = [[0, 0, 20, 20], [10, 10, 40, 30]]
+    clip = ("--model", small_clip_folder, "--precision", "fp32")
+    ran = closeup("detect", photo, "--regions", write("boxes.json", boxes), *WORDS, *clip, "--threshold", "0", "--json")
+    assert ran.code == 0, ran.err
+    expected = detect_zero_shot(
+        load(small_clip_folder, precision="fp32"), photo, ["star", "circle", "a zebra"], boxes=boxes, threshold=0.0
+    )
+    told = ran.json["photos"][0]["objects"]
+    assert [each["word"] for each in told] == list(expected.words)
+    assert [each["score"] for each in told] == pytest.approx(expected.scores.tolist(), abs=1e-4)
+    shown = closeup("detect", photo, *WORDS, *clip, "--limit", "2", "--threshold", "0")
+    assert shown.code == 0, shown.err
+    assert "x0 y0 x1 y1" in shown.out
+
+
+Words = Callable[[Path], list[object]]
+
+CASES: dict[str, tuple[Words, str]] = {
+    "no detector there": (lambda p: ["detect", p, *WORDS, "--detector", "none"], "no trained head"),
+    "two sources of boxes": (
+        lambda p: ["detect", p, *WORDS, "--detector", "none", "--regions", "boxes.json"],
+        "Give one of them",
+    ),
+    "threshold above 1": (lambda p: ["detect", p, *WORDS, "--threshold", "2"], "--threshold 2"),
+    "limit of none": (lambda p: ["detect", p, *WORDS, "--limit", "0"], "--limit 0"),
+    "overlap above 1": (lambda p: ["detect", p, *WORDS, "--overlap", "2"], "overlap 2"),
+    "no words": (lambda p: ["detect", p], "words"),
+    "a convolutional tower": (lambda p: [*train(), "--model", "random:RN50"], "blocks of a ViT"),
+    "unknown head": (lambda p: ["train", "fvti", "--images", "world"], "fvit"),
+    "unlabelled photos": (lambda p: ["train", "fvit", "--images", p, "--out", "d", *SHORT], "no things to learn"),
+    "unknown novel word": (lambda p: [*train(), "--novel", novel(p)], "'unicorn' is no thing"),
+    "nothing to resume": (lambda p: [*train(), "--resume"], "nothing to resume"),
+}
+
+
+def novel(photos: Path) -> Path:
+    path = photos / "novel.txt"
+    path.write_text("star\nunicorn\n")
+    return path
+
+
+@pytest.mark.parametrize(("words", "told"), CASES.values(), ids=CASES)
+def test_what_is_wrong_is_one_line_and_nothing_is_written(
+    closeup: Run, photos: Path, tmp_path: Path, words: Words, told: str
+) -> None:
+    asked = words(photos)
+    before = files_below(tmp_path)
+    ran = closeup(*asked)
+    assert ran.code == 2, ran.out
+    assert told in ran.err
+    assert ran.err.startswith("closeup: error: ")
+    assert ran.err.count("\n") == 1
+    assert files_below(tmp_path) == before

@@ -1,0 +1,200 @@
+"""Recipe detection: what a head sees of pictures, whose boxes it never sees, and training from line to folder."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from closeup.data.record import Record
+from closeup.data.world import World
+from closeup.errors import ConfigError, DataError, InputError, ModelError
+from closeup.heads.saved import load_detector, new_detector, save_detector
+from closeup.models.load import load
+from closeup.recipes.detection import Detection
+from closeup.recipes.detection_config import DetectionConfig
+from closeup.recipes.run_detection import DetectorTraining, Maker, detector_words, train_detector
+from tiny_clips import vit_clip
+from tiny_pictures import Pictures
+
+SIDE = 64
+FVIT = Maker(new_detector, save_detector)
+SMALL = {"channels": 16, "hidden": 16, "bins": 3, "convolutions": 1, "proposals": 40, "candidates": 100, "regions": 32}
+
+
+@dataclass(frozen=True)
+class Labelled(Pictures):
+    """The same pictures, their three boxes labelled cat, dog and fox."""
+
+    names: tuple[str, ...] = ("cat", "dog", "fox")
+    things: tuple[bool, ...] = (True, True, True)
+    labels: tuple[int, ...] = (0, 1, 2)
+
+    def __getitem__(self, index: int) -> Record:
+        return replace(super().__getitem__(index), labels=torch.tensor(self.labels))
+
+
+def made(reader: Pictures | None = None, words: tuple[int | None, ...] = (0, None, 1), **changes: object) -> Detection:
+    settings: dict[str, object] = {"size": SIDE, "flip": False, **changes}
+    return Detection(vit_clip(), nn.Linear(1, 1), Labelled() if reader is None else reader, words, **settings)  # type: ignore[arg-type]
+
+
+def test_boxes_lie_where_they_lie_on_the_canvas() -> None:
+    recipe = made()
+    clip, records = vit_clip(), [Labelled()[index] for index in range(4)]
+    shown = [clip.preprocess(each.load(), policy="longest-pad-corner", size=SIDE)[0] for each in records]
+    for position in range(4):
+        sample = recipe.sample(position)
+        record = records[[torch.equal(each, sample.image) for each in shown].index(True)]
+        assert record.size is not None
+        assert record.boxes is not None
+        scale = SIDE / max(record.size)
+        assert sample.size.tolist() == [round(side * scale) for side in record.size]
+        torch.testing.assert_close(sample.boxes, record.boxes[[0, 2]] * scale, atol=0.6, rtol=0)
+        assert sample.labels.tolist() == [0, 1]
+
+
+def test_no_novel_box_or_label_reaches_the_head() -> None:
+    """What is not learned is as if nobody had drawn it: the batch is that of records without it."""
+
+    @dataclass(frozen=True)
+    class Undrawn(Labelled):
+        def __getitem__(self, index: int) -> Record:
+            record = super().__getitem__(index)
+            assert record.boxes is not None
+            return replace(record, boxes=record.boxes[[0, 2]], masks=None, labels=torch.tensor([0, 2]))
+
+    with_all, without = made(), made(Undrawn())
+    batch = with_all.collate([with_all.sample(position) for position in range(4)])
+    assert set(batch["labels"].tolist()) <= {0, 1}
+    assert len(batch["boxes"]) == 8
+    other = without.collate([without.sample(position) for position in range(4)])
+    assert all(torch.equal(value, other[name]) for name, value in batch.items())
+
+
+def test_a_mirrored_picture_has_mirrored_boxes() -> None:
+    plain, turned = made(), made(flip=True, seed=0)
+    seen = set()
+    for position in range(12):
+        one, other = plain.sample(position), turned.sample(position)
+        width = int(one.size[1])
+        if torch.equal(one.image, other.image):
+            seen.add("as it is")
+            assert torch.equal(one.boxes, other.boxes)
+        else:
+            seen.add("mirrored")
+            expected = torch.stack(
+                [width - one.boxes[:, 2], one.boxes[:, 1], width - one.boxes[:, 0], one.boxes[:, 3]], dim=1
+            )
+            torch.testing.assert_close(other.boxes, expected, atol=1.0, rtol=0)
+    assert seen == {"as it is", "mirrored"}
+
+
+def test_jitter_keeps_boxes_inside_and_depends_on_the_number_alone() -> None:
+    recipe = made(jitter=(0.3, 2.0), flip=True)
+    state = torch.get_rng_state()
+    for position in range(8):
+        one, again = recipe.sample(position), recipe.sample(position)
+        assert torch.equal(one.image, again.image)
+        assert torch.equal(one.boxes, again.boxes)
+        assert bool((one.boxes >= 0).all())
+        assert bool((one.boxes <= SIDE).all())
+        assert len(one.boxes) == len(one.labels)
+    assert torch.equal(state, torch.get_rng_state()), "no one else's chance is touched"
+
+
+@pytest.mark.parametrize(
+    ("boxes", "kept"),
+    [
+        ([[0.0, 0, 20, 30], [float("nan"), 0, 5, 5], [4, 4, 4, 9]], 1),
+        ([[0.0, 0, float("inf"), 30], [0, 0, 9, 9], [9, 9, 0, 0]], 0),
+    ],
+)
+def test_boxes_that_are_none_are_left_out(boxes: list[list[float]], kept: int) -> None:
+    @dataclass(frozen=True)
+    class Odd(Labelled):
+        def __getitem__(self, index: int) -> Record:
+            return replace(super().__getitem__(index), boxes=torch.tensor(boxes))
+
+    sample = made(Odd()).sample(0)
+    assert len(sample.boxes) == kept
+    assert bool(sample.boxes.isfinite().all())
+
+
+def test_unlabelled_pictures_are_no_data() -> None:
+    with pytest.raises(DataError, match="no labelled boxes"):
+        made(Pictures()).sample(0)
+    with pytest.raises(DataError, match="empty"):
+        made(Labelled(count=0))
+
+
+def test_words_are_the_things_and_novel_ones_are_marked() -> None:
+    world = World("train", count=2)
+    words, novel = detector_words(world)
+    assert len(words) == sum(world.things)
+    assert [word for word, new in zip(words, novel, strict=True) if new] == sorted(world.novel, key=words.index)
+    assert detector_words(Labelled(), ("fox",)) == (("cat", "dog", "fox"), (False, False, True))
+    with pytest.raises(InputError, match="'fix' is no thing"):
+        detector_words(Labelled(), ("fix",))
+    with pytest.raises(InputError, match="no things to learn"):
+        detector_words(Labelled(), ("cat", "dog", "fox"))
+
+
+def wanted(**changes: object) -> DetectorTraining:
+    training = {"steps": 2, "batch_size": 4, "precision": "fp32", "workers": 0, "save_every": 1}
+    settings = {"images": "world?count=8&size=64", "preset": "tiny", "config": {"size": 64}, "head": SMALL}
+    return DetectorTraining(**(settings | {"training": training} | changes))  # type: ignore[arg-type]
+
+
+def state(folder: Path) -> dict[str, Tensor]:
+    return load_detector(folder, device="cpu", precision="fp32").head.state_dict()
+
+
+def test_a_detector_is_trained_saved_and_loaded_as_it_was(tmp_path: Path) -> None:
+    kept = []
+
+    def save(detector: object, folder: Path, card: object, **options: object) -> Path:
+        kept.append(detector)
+        return save_detector(detector, folder, card, **options)  # type: ignore[arg-type]
+
+    train_detector(wanted(), tmp_path / "whole", Maker(new_detector, save))
+    (detector,) = kept
+    loaded = load_detector(tmp_path / "whole", device="cpu")
+    for name, value in detector.head.state_dict().items():  # type: ignore[attr-defined]
+        assert torch.equal(loaded.head.state_dict()[name], value.cpu())
+    assert not loaded.head.training
+    assert loaded.marks(["Star", "circle", "zebra"]) == [True, False, True]
+    train_detector(wanted(), tmp_path / "again", FVIT)
+    assert all(torch.equal(value, state(tmp_path / "again")[name]) for name, value in state(tmp_path / "whole").items())
+
+
+def test_going_on_needs_the_same_words_and_model(tmp_path: Path) -> None:
+    train_detector(wanted(), tmp_path / "out", FVIT)
+    with pytest.raises(ConfigError, match="begun with the novel"):
+        train_detector(wanted(novel=("star",)), tmp_path / "out", FVIT, resume=True)
+    with pytest.raises(ConfigError, match="begun with the base"):
+        train_detector(wanted(model="tiny-clipself"), tmp_path / "out", FVIT, resume=True)
+
+
+def test_a_head_wants_the_clip_that_it_was_trained_on(tmp_path: Path) -> None:
+    train_detector(wanted(), tmp_path / "out", FVIT)
+    with pytest.raises(ModelError, match="but those here are"):
+        load_detector(tmp_path / "out", clip=load("tiny-clipself", device="cpu"))
+    with pytest.raises(ModelError, match="no trained head"):
+        load_detector(tmp_path)
+    (tmp_path / "out" / "card.json").write_text("{}")
+    with pytest.raises(ModelError, match="has no head, config"):
+        load_detector(tmp_path / "out")
+
+
+def test_settings_out_of_range_are_said(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"'papr'.*'paper'"):
+        train_detector(wanted(preset="papr"), tmp_path / "out", FVIT)
+    with pytest.raises(ConfigError, match="`jitter`"):
+        DetectionConfig(jitter=(2.0, 1.0))
+    with pytest.raises(ConfigError, match="`size`"):
+        DetectionConfig(size=0)
+    assert not (tmp_path / "out").exists()
