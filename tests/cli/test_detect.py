@@ -8,8 +8,10 @@ from pathlib import Path
 
 import pytest
 
+from closeup.data.world import World
+from closeup.heads.saved import load_detector
 from closeup.models import load
-from closeup.predict import detect_zero_shot
+from closeup.predict import detect_zero_shot, evaluate_detection
 from commands import Run, Write, files_below
 
 WORDS = ("--words", "star, circle, a zebra")
@@ -45,6 +47,22 @@ def test_a_detector_is_trained_and_finds_objects_in_photos(closeup: Run, photos:
     assert "Written: detector" in again.out
 
 
+def test_a_detector_is_measured_on_base_and_novel_words(closeup: Run, tmp_path: Path) -> None:
+    assert closeup(*train()).code == 0
+    words = ("evaluate", "detection", "--detector", "detector", "--data", "world?size=64", "--limit", "4")
+    ran = closeup(*words, "--json", "--out", "report.json")
+    assert ran.code == 0, ran.err
+    report = evaluate_detection(load_detector("detector"), World("val", count=4, size=(64, 64)))
+    assert ran.json["summary"] == pytest.approx(report.to_dict()["summary"])
+    assert set(ran.json["summary"]) == {
+        f"{group} {what}" for group in ("novel", "base", "all") for what in ("AP50", "AP")
+    }
+    assert {row["class"] for row in ran.json["per_class"] if row["learned"] == "no"} <= set(World.novel)
+    assert json.loads((tmp_path / "report.json").read_text())["images"] == 4
+    shown = closeup(*words)
+    assert "novel AP50" in shown.out
+
+
 def test_a_clip_alone_names_boxes_that_are_given(
     closeup: Run, photo: Path, write: Write, small_clip_folder: Path
 ) -> None:
@@ -76,6 +94,8 @@ CASES: dict[str, tuple[Words, str]] = {
     "overlap above 1": (lambda p: ["detect", p, *WORDS, "--overlap", "2"], "overlap 2"),
     "no words": (lambda p: ["detect", p], "words"),
     "a convolutional tower": (lambda p: [*train(), "--model", "random:RN50"], "blocks of a ViT"),
+    "nothing to measure": (lambda p: ["evaluate", "detection", "--detector", "none"], "no trained head"),
+    "measured on nothing": (lambda p: ["evaluate", "detection", "--detector", p, "--limit", "0"], "--limit 0"),
     "unknown head": (lambda p: ["train", "fvti", "--images", "world"], "fvit"),
     "unlabelled photos": (lambda p: ["train", "fvit", "--images", p, "--out", "d", *SHORT], "no things to learn"),
     "unknown novel word": (lambda p: [*train(), "--novel", novel(p)], "'unicorn' is no thing"),

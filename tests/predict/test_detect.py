@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from closeup.errors import InputError
-from closeup.heads.saved import Detector, new_detector, with_background
+from closeup.heads.saved import Detector, new_detector
 from closeup.match.detections import Suppression
 from closeup.models.clip import Clip
 from closeup.predict import classify, detect, detect_zero_shot
@@ -90,7 +90,7 @@ def test_a_detector_finds_boxes_in_the_photos_own_pixels(detector: Detector) -> 
     assert float(result.boxes[:, 3].max()) <= 50 + 1e-3
     clip = detector.clip
     canvas, placement = clip.preprocess(image(), policy="longest-pad-corner", size=64)
-    rows, owner = with_background(clip, as_bank(clip, WORDS))
+    rows, owner = detector.rows(as_bank(clip, WORDS))
     (direct,) = detector.head.detect(
         canvas[None], torch.tensor([[40, 64]]), rows, [False, True, True, True], owner=owner, threshold=0.0, limit=50
     )

@@ -9,6 +9,7 @@ from typing import Annotated, Any
 from tyro.conf import arg
 
 from closeup.cli.choices import Canvas, Encoder
+from closeup.cli.evaluate_detection import Detection, run_detection
 from closeup.cli.evaluate_forgetting import Forgetting, run_forgetting
 from closeup.cli.fields import Flag, Maybe
 from closeup.cli.files import check_folder, counted, save_picture
@@ -137,13 +138,15 @@ class Segmentation:
     clip: Annotated[ModelOptions, arg(name="")] = field(default_factory=ModelOptions)
 
 
-Options = {"regions": Regions, "segmentation": Segmentation, "forgetting": Forgetting}
+Options = {"regions": Regions, "segmentation": Segmentation, "detection": Detection, "forgetting": Forgetting}
 
 
-def run(options: Regions | Segmentation | Forgetting) -> int:
+def run(options: Regions | Segmentation | Detection | Forgetting) -> int:
     """Evaluate a model and print the report."""
     if isinstance(options, Forgetting):
         return run_forgetting(options)
+    if isinstance(options, Detection):
+        return run_detection(options)
     options.clip.check()
     if options.workers < 0:
         raise InputError(f"--workers {options.workers}: give 0 for none, or more.")

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
+from jaxtyping import Float
+from torch import Tensor
 
 from closeup._types import Embeddings, Labels
 from closeup.errors import ModelError
@@ -41,6 +43,14 @@ class Detector:
     templates: str
     size: int
     name: str
+    _backgrounds: dict[tuple[str, str], Embeddings] = field(default_factory=dict, repr=False)
+
+    def rows(self, bank: TextBank) -> tuple[Embeddings, Labels]:
+        """Return the rows of a bank with the background's as the last, and the word of each; embedded once."""
+        key = bank.templates, bank.mean
+        if key not in self._backgrounds:
+            self._backgrounds[key] = _background(self.clip, *key)
+        return _joined(bank, self._backgrounds[key])
 
     def marks(self, names: Sequence[str]) -> list[bool]:
         """Return which of some words are new to the head: all that it did not learn."""
@@ -59,15 +69,9 @@ def new_detector(
 ) -> Detector:
     """Return an untrained detector of words, of which the ``novel`` ones are not to be learned."""
     bank = build_bank(clip, Vocabulary(words), templates=templates)
-    head = FVit(clip, with_background(clip, bank)[0].to(clip.device), novel, FVitConfig().replace(**config))
+    rows, _ = _joined(bank, _background(clip, bank.templates, bank.mean))
+    head = FVit(clip, rows.to(clip.device), novel, FVitConfig().replace(**config))
     return Detector(head.to(clip.device), clip, tuple(words), tuple(novel), templates, size, "untrained")
-
-
-def with_background(clip: Clip, bank: TextBank) -> tuple[Embeddings, Labels]:
-    """Return the rows of a bank and their words, and as the last of both the background, in the same templates."""
-    background = build_bank(clip, Vocabulary([BACKGROUND]), templates=bank.templates, mean=bank.mean)
-    rows = torch.cat([bank.embeddings, background.embeddings.to(bank.embeddings)])
-    return rows, torch.cat([bank.owner, bank.owner.new_tensor([len(bank)])])
 
 
 def save_detector(
@@ -134,3 +138,12 @@ def load_detector(
     head.load_state_dict(state)
     head.eval()
     return replace(fresh, name=str(folder))
+
+
+def _background(clip: Clip, templates: str, mean: str) -> Embeddings:
+    return build_bank(clip, Vocabulary([BACKGROUND]), templates=templates, mean=mean).embeddings
+
+
+def _joined(bank: TextBank, background: Float[Tensor, "1 dim"]) -> tuple[Embeddings, Labels]:
+    rows = torch.cat([bank.embeddings, background.to(bank.embeddings)])
+    return rows, torch.cat([bank.owner, bank.owner.new_tensor([len(bank)])])

@@ -12,7 +12,7 @@ from torch import Tensor
 from closeup._types import Boxes, ImageLike, Labels
 from closeup.data.images import open_image
 from closeup.errors import InputError
-from closeup.heads.saved import Detector, with_background
+from closeup.heads.saved import Detector
 from closeup.match import probabilities, score
 from closeup.match.detections import Detections, Objectness, Suppression, select, with_objectness
 from closeup.models.clip import Clip
@@ -23,7 +23,7 @@ from closeup.predict.provenance import Provenance, as_size, describe
 from closeup.predict.result import Arrays, LabelledResult, Regions
 from closeup.predict.words import Words, as_bank
 from closeup.regions.propose import propose
-from closeup.text import Templates
+from closeup.text import Templates, TextBank
 from closeup.viz import draw_regions, name_colours
 
 THRESHOLD = 0.05
@@ -93,11 +93,14 @@ def detect(
         InputError: a threshold outside 0 to 1, a limit below 1, no words, or what is no image.
     """
     _check(threshold, limit)
-    clip, bank = detector.clip, as_bank(detector.clip, words, templates or detector.templates)
+    clip, asked = detector.clip, templates
+    if templates is None and not isinstance(words, TextBank):
+        asked = detector.templates
+    bank = as_bank(clip, words, asked)
     picture = open_image(image)
     canvas, placement = clip.preprocess(picture, policy="longest-pad-corner", size=detector.size)
     extent = placement.boxes_to_canvas(torch.tensor([[0.0, 0.0, picture.width, picture.height]]))[0]
-    rows, owner = with_background(clip, bank)
+    rows, owner = detector.rows(bank)
     (found,) = detector.head.detect(
         canvas[None].to(clip.device),
         extent[[3, 2]].round().long()[None],

@@ -1,0 +1,108 @@
+"""A detector measured: the same figures as by hand, whatever made the boxes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from closeup.data.record import Record
+from closeup.data.world import World
+from closeup.errors import DataError, InputError
+from closeup.evaluate import AveragePrecision
+from closeup.heads.saved import Detector, new_detector
+from closeup.match.detections import Detections
+from closeup.predict import detect, evaluate_detection
+from tiny_clips import vit_clip
+from tiny_towers import randomise
+
+WORLD = World("val", count=4, size=(64, 96))
+
+
+@pytest.fixture
+def detector() -> Detector:
+    small = {"channels": 16, "hidden": 16, "bins": 3, "convolutions": 1, "proposals": 40, "candidates": 100}
+    torch.manual_seed(0)
+    made = new_detector(
+        vit_clip(layers=4), ["star", "circle"], [True, False], templates="simple", size=96, config=small
+    )
+    randomise(made.head, 0)
+    made.head.eval()
+    return made
+
+
+def things() -> list[str]:
+    return [name for name, thing in zip(WORLD.names, WORLD.things, strict=True) if thing]
+
+
+def test_figures_are_those_of_detecting_record_by_record(detector: Detector) -> None:
+    told: list[tuple[int, int]] = []
+    report = evaluate_detection(detector, WORLD, workers=0, on_progress=lambda done, of: told.append((done, of)))
+    metric, names = AveragePrecision(things()), things()
+    for index in range(4):
+        record = WORLD[index]
+        assert record.boxes is not None
+        assert record.labels is not None
+        found = detect(detector, record.load(), names, threshold=0.01)
+        kept = [row for row, label in enumerate(record.labels.tolist()) if WORLD.things[label]]
+        labels = torch.tensor([names.index(WORLD.names[label]) for label in record.labels[kept].tolist()])
+        metric.add(record.boxes[kept].float(), labels.long(), found.boxes, found.labels, found.scores)
+    np.testing.assert_allclose(report.scores.ap, metric.compute().ap)
+    assert told == [(done, 4) for done in range(1, 5)]
+    assert report.novel == tuple(name != "circle" for name in names)
+    base, every = metric.compute().mean([name == "circle" for name in names]), metric.compute().mean()
+    assert report.summary()["all AP50"] == pytest.approx(every)
+    assert (report.to_dict()["summary"]["base AP50"] is None) == bool(np.isnan(base))
+
+
+def test_a_detector_that_is_always_right_scores_one(detector: Detector, monkeypatch: pytest.MonkeyPatch) -> None:
+    names, seen = things(), iter(range(4))
+
+    def right(self: object, images: object, sizes: object, *_: object, **__: object) -> Sequence[Detections]:
+        record = WORLD[next(seen)]
+        assert record.boxes is not None
+        assert record.labels is not None
+        kept = [row for row, label in enumerate(record.labels.tolist()) if WORLD.things[label]]
+        labels = torch.tensor([names.index(WORLD.names[label]) for label in record.labels[kept].tolist()]).long()
+        return [Detections(record.boxes[kept].float(), labels, torch.ones(len(kept)))]
+
+    monkeypatch.setattr(type(detector.head), "detect", right)
+    report = evaluate_detection(detector, WORLD, workers=0)  # the canvas is as large as the picture
+    assert report.summary()["all AP50"] == 1
+    assert report.summary()["all AP"] == 1
+
+
+@dataclass(frozen=True)
+class Unlabelled:
+    names: tuple[str, ...] = ("cat",)
+    things: tuple[bool, ...] = (True,)
+
+    def __len__(self) -> int:
+        return 1
+
+    def __getitem__(self, index: int, /) -> Record:
+        return replace(WORLD[index], labels=None)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"words": ["cat"]}, "1 words for 24 things"),
+        ({"threshold": -1.0}, "threshold of -1"),
+        ({"limit": 0}, "no records"),
+    ],
+)
+def test_what_cannot_be_measured_is_said(detector: Detector, changes: dict[str, Any], message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        evaluate_detection(detector, WORLD, workers=0, **changes)
+    with pytest.raises(DataError, match="no labelled boxes"):
+        evaluate_detection(detector, Unlabelled(), workers=0)
+
+
+def test_other_sentences_may_be_asked_for(detector: Detector) -> None:
+    report = evaluate_detection(detector, WORLD, templates="vild-63", limit=1, workers=0)
+    assert report.provenance.templates == "vild-63"
