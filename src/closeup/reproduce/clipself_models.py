@@ -81,7 +81,9 @@ def ablation_trainings() -> dict[str, dict[str, Training]]:
         for count in SPLITS
     }
     blocks = {
-        f"{count} blocks": whole if count == 6 else _short(f"blocks-{count}", {**proposals, "blocks": count})
+        ("1 block" if count == 1 else f"{count} blocks"): whole
+        if count == 6
+        else _short(f"blocks-{count}", {**proposals, "blocks": count})
         for count in BLOCKS
     }
     sizes = {

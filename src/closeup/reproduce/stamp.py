@@ -40,7 +40,8 @@ def machine() -> str:
     """Return the device in a few words."""
     if torch.cuda.is_available():
         return torch.cuda.get_device_name()
-    return f"{platform.machine()} CPU, {torch.get_num_threads()} threads"
+    threads = torch.get_num_threads()
+    return f"{platform.machine()} CPU, {threads} thread{'s' if threads > 1 else ''}"
 
 
 def _git(*arguments: str, at: Path) -> str | None:
