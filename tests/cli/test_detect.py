@@ -93,7 +93,7 @@ CASES: dict[str, tuple[Words, str]] = {
     "limit of none": (lambda p: ["detect", p, *WORDS, "--limit", "0"], "--limit 0"),
     "overlap above 1": (lambda p: ["detect", p, *WORDS, "--overlap", "2"], "overlap 2"),
     "no words": (lambda p: ["detect", p], "words"),
-    "a convolutional tower": (lambda p: [*train(), "--model", "random:RN50"], "blocks of a ViT"),
+    "unknown model": (lambda p: [*train(), "--model", "ViT-B-61/openai"], "'ViT-B-16/openai'"),
     "nothing to measure": (lambda p: ["evaluate", "detection", "--detector", "none"], "no trained head"),
     "measured on nothing": (lambda p: ["evaluate", "detection", "--detector", p, "--limit", "0"], "--limit 0"),
     "unknown head": (lambda p: ["train", "fvti", "--images", "world"], "fvit"),

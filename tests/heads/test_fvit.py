@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import pytest
 import torch
@@ -11,17 +11,28 @@ from timm.models.eva import Eva
 from torch import Tensor
 
 from closeup.errors import ConfigError, InputError, ModelError
+from closeup.heads.backbone import ClipPyramid, tapped
 from closeup.heads.box_head import BoxHead
-from closeup.heads.fvit import FVit, tapped
+from closeup.heads.fvit import FVit
 from closeup.heads.fvit_config import FVitConfig
 from closeup.heads.pyramid import VitPyramid
 from closeup.match.detections import Suppression
+from closeup.models.clip import Clip
 from closeup.models.official_keys import official_eva_to_timm
 from goldens import Golden, assert_close, cases
 from tiny_clips import EVA02, as_clip, eva_config, eva_model, vit_clip
-from tiny_towers import randomise, resnet_clip
+from tiny_towers import fastvit_clip, randomise, resnet_clip
 
 SIDE = 64
+
+
+def families() -> dict[str, Callable[[], Clip]]:
+    described = {"embed_dim": 24}
+    return {
+        "vit": lambda: vit_clip(layers=4),
+        "resnet": lambda: as_clip(resnet_clip(), described),
+        "fastvit": lambda: as_clip(fastvit_clip(), described),
+    }
 
 
 def renamed(weights: Mapping[str, Tensor], names: Mapping[str, str]) -> dict[str, Tensor]:
@@ -120,11 +131,12 @@ def batch(labels: tuple[int, ...] = (0, 2, 0)) -> dict[str, Tensor]:
 
 def test_losses_reach_every_parameter_and_not_the_tower() -> None:
     model = detector().train()
+    clip = model.clip
     given = model(batch())
     assert set(given) == {"loss", "objectness", "proposal_boxes", "classes", "boxes"}
     given["loss"].backward()
     assert {name for name, parameter in model.named_parameters() if parameter.grad is None} == set()
-    assert all(parameter.grad is None for parameter in model.clip.model.parameters())
+    assert all(parameter.grad is None for parameter in clip.model.parameters())
     assert not any(name.startswith("clip") for name in model.state_dict())
 
 
@@ -198,6 +210,23 @@ def test_without_its_own_share_the_head_says_nothing_of_classes() -> None:
         torch.testing.assert_close(scores[0], scores[1])
 
 
+@pytest.mark.parametrize("make", families().values(), ids=families())
+@torch.no_grad()
+def test_every_tower_has_a_pyramid_and_its_dense_map_from_one_pass(make: Callable[[], Clip]) -> None:
+    clip = make()
+    side = 2 * clip.image_size[0]
+    images = torch.randn(2, 3, side, side, generator=torch.Generator().manual_seed(0))
+    pyramid = ClipPyramid(clip, 8).eval()
+    levels, dense = pyramid(images)
+    torch.testing.assert_close(dense, clip.encode_dense(images), atol=1e-5, rtol=1e-4)
+    for stride, level in zip(pyramid.strides, levels.values(), strict=False):
+        assert level.shape[2:] == (-(-side // stride), -(-side // stride))
+    plain = clip.features(images, pyramid.blocks[:3])
+    mixed, _ = clip.features_and_dense(images, pyramid.blocks[:3])
+    for one, other in zip(plain, mixed, strict=True):
+        torch.testing.assert_close(one, other, atol=1e-5, rtol=1e-4)
+
+
 def test_blocks_are_the_official_ones() -> None:
     assert tapped(12) == (3, 5, 7, 11)
     assert tapped(24) == (6, 10, 14, 23)
@@ -205,8 +234,6 @@ def test_blocks_are_the_official_ones() -> None:
 
 
 def test_what_cannot_be_built_is_said() -> None:
-    with pytest.raises(ModelError, match="blocks of a ViT"):
-        FVit(as_clip(resnet_clip(), {"embed_dim": 24}), torch.zeros(2, 24), [False])
     with pytest.raises(ConfigError, match="4 blocks"):
         FVitConfig(blocks=(1, 2))
     with pytest.raises(InputError, match="maps of 4 blocks"):

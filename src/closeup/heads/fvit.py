@@ -1,4 +1,4 @@
-"""F-ViT: a detector of any words on a frozen CLIP ViT.
+"""F-ViT: a detector of any words on a frozen CLIP.
 
     levels = pyramid(maps of four blocks)                 the last one as the dense map is made from
     boxes  = proposals of the levels, class-agnostic, learned on base classes
@@ -9,12 +9,12 @@
 The last word is "background". Novel words do not exist in training: their logits are minus infinity.
 
 Source: Wu et al., CLIPSelf, ICLR 2024 (arXiv 2310.01403); ``wusize/CLIPSelf`` ``F-ViT/models``. Proposals, anchors and
-region pooling are torchvision's (regions of levels half a cell away from mmdet's, box loss of proposals smooth).
+region pooling are torchvision's (regions of levels half a cell away from mmdet's, box loss of proposals smooth). On a
+tower of stages it is F-VLM (Kuo et al., ICLR 2023, arXiv 2209.15639), from which F-ViT came.
 """
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 
 import torch
@@ -22,26 +22,21 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torchvision.models.detection.image_list import ImageList
 from torchvision.models.detection.roi_heads import RoIHeads
-from torchvision.ops import FeaturePyramidNetwork, MultiScaleRoIAlign, clip_boxes_to_image
-from torchvision.ops.feature_pyramid_network import LastLevelMaxPool
+from torchvision.ops import MultiScaleRoIAlign, clip_boxes_to_image
 
-from closeup._types import DenseMap, Embeddings, Images, Labels
-from closeup.errors import ModelError
+from closeup._types import Embeddings, Images, Labels
+from closeup.heads.backbone import ClipPyramid, Levels
 from closeup.heads.box_head import BoxHead
 from closeup.heads.fvit_config import FVitConfig
 from closeup.heads.losses import box_loss, class_weighted_cross_entropy
 from closeup.heads.proposals import proposal_network
-from closeup.heads.pyramid import VitPyramid
 from closeup.match import cosine, fuse, probabilities, reduce_synonyms, word_weights
 from closeup.match.detections import Detections, Suppression, select
 from closeup.models.clip import Clip
-from closeup.models.token_tower import TokenTower
 from closeup.regions import pool_boxes
 
 Sizes = Int[Tensor, "batch 2"]
 """Height and width in pixels of the part of each canvas that shows its picture, from the top left corner."""
-
-Levels = OrderedDict[str, Tensor]
 
 
 class FVit(nn.Module):
@@ -51,7 +46,7 @@ class FVit(nn.Module):
     others are not learned.
 
     Raises:
-        ModelError: the tower is no ViT.
+        ModelError: the tower has fewer than four blocks.
     """
 
     words: Embeddings
@@ -61,22 +56,11 @@ class FVit(nn.Module):
         super().__init__()
         self.config = config = config or FVitConfig()
         self.clip = clip
-        if not isinstance(clip.tower, TokenTower):
-            raise ModelError(f"{clip.name!r} is a {clip.tower.family}: F-ViT makes its pyramid from blocks of a ViT.")
-        self.blocks = config.blocks or tapped(clip.blocks)
-        width, names = self._width(), ("0", "1", "2", "3")
-        self.pyramid = VitPyramid(width)
-        self.neck = FeaturePyramidNetwork(
-            [width] * 4, config.channels, extra_blocks=LastLevelMaxPool(), norm_layer=nn.BatchNorm2d
-        )
-        finest = clip.patch / 4
+        self.pyramid = ClipPyramid(clip, config.channels, blocks=config.blocks, route=config.route)
         self.proposals = proposal_network(
-            config.channels,
-            [finest * 2**level for level in range(5)],
-            proposals=config.proposals,
-            candidates=config.candidates,
+            config.channels, self.pyramid.strides, proposals=config.proposals, candidates=config.candidates
         )
-        self.pooling = MultiScaleRoIAlign(list(names), config.bins, sampling_ratio=0)
+        self.pooling = MultiScaleRoIAlign(list("0123"), config.bins, sampling_ratio=0)
         self.head = BoxHead(
             config.channels, dim=clip.dim, bins=config.bins, hidden=config.hidden, convolutions=config.convolutions
         )
@@ -92,7 +76,7 @@ class FVit(nn.Module):
         ``labels`` and ``owners``, the number of each one's picture. No label may be of a novel word: it has no loss.
         """
         images, sizes = batch["images"], batch["sizes"]
-        levels, _ = self._levels(images)
+        levels, _ = self.pyramid(images)
         counts = torch.bincount(batch["owners"], minlength=len(images)).tolist()
         boxes, labels = (torch.split(batch[name], counts) for name in ("boxes", "labels"))
         # torchvision counts classes from 1, and the background is 0.
@@ -132,7 +116,7 @@ class FVit(nn.Module):
         """
         count = len(novel) + 1
         owner = torch.arange(count, device=words.device) if owner is None else owner
-        levels, maps = self._levels(images)
+        levels, maps = self.pyramid(images)
         proposed, _ = self.proposals(_listed(images, sizes), levels)
         embeddings, deltas = self._read(levels, proposed, sizes)
         head = reduce_synonyms(self.head.logits(embeddings, words), owner, count).softmax(dim=1)
@@ -151,31 +135,12 @@ class FVit(nn.Module):
             found.append(Detections(box[kept.rows], kept.labels, kept.scores))
         return found
 
-    def _levels(self, images: Images) -> tuple[Levels, DenseMap]:
-        with torch.no_grad():
-            maps, dense = self.clip.features_and_dense(images, self.blocks, route=self.config.route)
-        levels = self.neck(OrderedDict(zip("0123", self.pyramid(maps), strict=True)))
-        return OrderedDict((name, level.float()) for name, level in levels.items()), dense
-
     def _read(
         self, levels: Levels, boxes: Sequence[Tensor], sizes: Sizes
     ) -> tuple[Float[Tensor, "regions dim"], Float[Tensor, "regions 4"]]:
         regions = self.pooling(levels, list(boxes), [tuple(size) for size in sizes.tolist()])
         embeddings, deltas = self.head(regions)
         return embeddings.float(), deltas.float()
-
-    def _width(self) -> int:
-        patch = torch.zeros(1, 3, *self.clip.image_size, device=self.clip.device)
-        with torch.no_grad():
-            return self.clip.features(patch, [0])[0].shape[1]
-
-
-def tapped(depth: int) -> tuple[int, int, int, int]:
-    """Return four blocks: 3, 5, 7, 11 of 12 and 6, 10, 14, 23 of 24, as the official ones."""
-    if depth < 4:
-        raise ModelError(f"The tower has {depth} blocks, and a pyramid is made from four of them.")
-    first, second, third = (int(depth / 4 + step * depth / 6) for step in range(3))
-    return first, second, third, depth - 1
 
 
 def _listed(images: Images, sizes: Sizes) -> ImageList:

@@ -205,9 +205,9 @@ class Clip:
     def features_and_dense(
         self, images: Images, blocks: Sequence[int], *, route: str | Route = "value"
     ) -> tuple[list[Float[Tensor, "batch _ _ _"]], DenseMap]:
-        """Return the maps after the given blocks, and the L2-normalised joint-space map, from one pass of a ViT.
+        """Return the maps after the given blocks, and the L2-normalised joint-space map, from one pass.
 
-        The last block's map, if asked for, is as the route leaves it.
+        A ViT's last block, if asked for, is as the route leaves it.
         """
         with self._cast():
             levels, maps = self.tower.features_and_dense(self._ready(images), blocks, get_route(route))

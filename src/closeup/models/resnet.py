@@ -15,7 +15,6 @@ from closeup.models.attention_pool import pool_every_query, pool_no_query, pool_
 from closeup.models.position_policies import PositionPolicy, position_policy
 from closeup.models.routes import Route
 from closeup.models.stage_tower import StageTower
-from closeup.models.windows import Window
 from closeup.regions.boxes import pool_boxes
 
 
@@ -52,12 +51,11 @@ class ResNetTower(StageTower):
         features = self.last_map(images)
         return pool_regions(self._pool, features, self._positions(features))
 
-    def dense(self, images: Images, route: Route, window: Window | None = None) -> DenseMap:
-        """Return the joint-space map, one vector per 32 by 32 square; InputError for a window or another route."""
-        self.check_window(window)
+    def map_of(self, features: Float[Tensor, "batch channels rows cols"], route: Route) -> DenseMap:
+        """Return the attention pool read at every cell, one vector per 32 by 32 square."""
         if self.check_route(route) == "value":
-            return pool_no_query(self._pool, self.last_map(images))
-        return self.pooled_and_dense(images, route)[1]
+            return pool_no_query(self._pool, features)
+        return pool_every_query(self._pool, features, self._positions(features))[1]
 
     def pooled_and_dense(self, images: Images, route: Route) -> tuple[Embeddings, DenseMap]:
         """Return the pool's token 0 and the map, from one pass.

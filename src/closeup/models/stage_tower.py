@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from closeup._types import Images
+from closeup._types import DenseMap, Images
 from closeup.errors import InputError, suggest
 from closeup.models.routes import Route
 from closeup.models.token_tower import check_block
@@ -41,10 +41,34 @@ class StageTower(ImageTower):
             outputs.append(stage(outputs[-1]))
         return [outputs[index + 1] for index in wanted]
 
+    @abstractmethod
+    def map_of(self, features: Float[Tensor, "batch channels rows cols"], route: Route) -> DenseMap:
+        """Return the joint-space map of what the head sees."""
+
+    def after(self, features: Float[Tensor, "batch channels rows cols"]) -> Float[Tensor, "batch _ rows cols"]:
+        """Return what the head sees of the last stage's output: itself, unless the family has a layer between them."""
+        return features
+
+    def dense(self, images: Images, route: Route, window: Window | None = None) -> DenseMap:
+        """Return the joint-space map, one vector per cell of the last map; InputError for a window or another route."""
+        self.check_window(window)
+        self.check_route(route)
+        return self.map_of(self.last_map(images), route)
+
+    def features_and_dense(
+        self, images: Images, blocks: Sequence[int], route: Route
+    ) -> tuple[list[Float[Tensor, "batch _ _ _"]], DenseMap]:
+        """Return the outputs of the given stages and the joint-space map, from one pass."""
+        self.check_route(route)
+        self.grid(images)
+        maps = self.features(images, range(self.depth))
+        chosen = [maps[check_block(block, self.depth)] for block in blocks]
+        return chosen, self.map_of(self.after(maps[-1]), route)
+
     def last_map(self, images: Images) -> Float[Tensor, "batch channels rows cols"]:
         """Return the map that the head sees, one cell per patch; InputError where the patch does not divide a side."""
         self.grid(images)  # convolutions take any size, but a cell must be a whole patch of the image
-        return self.features(images, [self.depth - 1])[0]
+        return self.after(self.features(images, [self.depth - 1])[0])
 
     def check_window(self, window: Window | None) -> None:
         """Raise InputError where there is a window: no block attends from cell to cell that it could confine."""

@@ -15,7 +15,6 @@ from closeup._types import DenseMap, Embeddings, Images
 from closeup.errors import ModelError
 from closeup.models.routes import Route
 from closeup.models.stage_tower import StageTower
-from closeup.models.windows import Window
 
 
 class ConvTower(StageTower):
@@ -65,11 +64,9 @@ class ConvTower(StageTower):
         """Return open_clip's ``encode_image`` at any size."""
         return self._head(self.last_map(images))
 
-    def dense(self, images: Images, route: Route, window: Window | None = None) -> DenseMap:
-        """Return the joint-space map, one vector per cell of the last map; InputError for a window or another route."""
-        self.check_window(window)
-        self.check_route(route)
-        return self._each_cell(self.last_map(images))
+    def map_of(self, features: Float[Tensor, "batch channels rows cols"], route: Route) -> DenseMap:
+        """Return the head at each cell, whichever the route."""
+        return self._each_cell(features)
 
     def pooled_and_dense(self, images: Images, route: Route) -> tuple[Embeddings, DenseMap]:
         """Return the head on the mean of the last map, and the head at each of its cells."""
@@ -86,11 +83,11 @@ class ConvTower(StageTower):
         """Return the stages."""
         return list(self.trunk.stages)
 
-    def last_map(self, images: Images) -> Float[Tensor, "batch channels rows cols"]:
+    def after(self, features: Float[Tensor, "batch channels rows cols"]) -> Float[Tensor, "batch _ rows cols"]:
         """Return the last stage's output after what follows it: a norm (some ConvNeXts), a convolution (FastViT)."""
-        after = self.trunk.norm_pre if isinstance(self.trunk, ConvNeXt) else self.trunk.final_conv
-        features: Tensor = after(super().last_map(images))
-        return features
+        layer = self.trunk.norm_pre if isinstance(self.trunk, ConvNeXt) else self.trunk.final_conv
+        seen: Tensor = layer(features)
+        return seen
 
     def _head(self, features: Float[Tensor, "batch channels rows cols"]) -> Float[Tensor, "batch dim"]:
         embeddings: Tensor = self.visual.head(self.trunk.forward_head(features))

@@ -69,11 +69,11 @@ class ImageTower(ABC):
     def features(self, images: Images, blocks: Sequence[int]) -> list[Float[Tensor, "batch channels rows cols"]]:
         """Return the outputs of the given blocks (0-based; or stages) as maps, before any head."""
 
+    @abstractmethod
     def features_and_dense(
         self, images: Images, blocks: Sequence[int], route: Route
     ) -> tuple[list[Float[Tensor, "batch channels rows cols"]], DenseMap]:
-        """Return the outputs of the given blocks and the joint-space map; one pass where the family knows how."""
-        return self.features(images, blocks), self.dense(images, route)
+        """Return the outputs of the given blocks and the joint-space map, from one pass."""
 
     @property
     def native_grid(self) -> Grid:
