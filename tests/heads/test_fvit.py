@@ -9,13 +9,16 @@ import torch
 from open_clip import CustomTextCLIP
 from timm.models.eva import Eva
 from torch import Tensor
+from torchvision.models.detection.image_list import ImageList
 
 from closeup.errors import ConfigError, InputError, ModelError
 from closeup.heads.backbone import ClipPyramid, tapped
 from closeup.heads.box_head import BoxHead
 from closeup.heads.fvit import FVit
 from closeup.heads.fvit_config import FVitConfig
+from closeup.heads.proposals import Anchors
 from closeup.heads.pyramid import VitPyramid
+from closeup.heads.region_pooling import PyramidPooling
 from closeup.match.detections import Suppression
 from closeup.models.clip import Clip
 from closeup.models.official_keys import official_eva_to_timm
@@ -189,6 +192,52 @@ def test_each_picture_of_a_batch_is_seen_alone() -> None:
         (alone,) = model.detect(given["images"][part], given["sizes"][part], model.words, [False] * 3, threshold=0.0)
         torch.testing.assert_close(alone.boxes, together[index].boxes, atol=1e-3, rtol=1e-3)
         torch.testing.assert_close(alone.scores, together[index].scores, atol=1e-4, rtol=1e-3)
+
+
+@torch.no_grad()
+def test_what_was_seen_before_changes_nothing() -> None:
+    """torchvision would take the scale of its regions from the first picture that it sees, and keep it."""
+    given, novel = batch(), [False] * 3
+    wide = torch.tensor([[30, SIDE]])
+    fresh, used = detector(), detector()
+    used.detect(given["images"][:1], torch.tensor([[SIDE, SIDE]]), used.words, novel, threshold=0.0)
+    (one,) = fresh.detect(given["images"][1:], wide, fresh.words, novel, threshold=0.0)
+    (other,) = used.detect(given["images"][1:], wide, used.words, novel, threshold=0.0)
+    assert torch.equal(one.scores, other.scores)
+
+
+@torch.no_grad()
+def test_regions_are_read_where_they_lie() -> None:
+    """A level that holds its own coordinates gives each region's own, at strides that are no power of two as well."""
+    strides = (3.5, 7.0, 14.0, 28.0)
+    levels = {}
+    for name, stride in zip("0123", strides, strict=True):
+        ticks = (torch.arange(int(448 / stride)) + 0.5) * stride
+        levels[name] = torch.stack(torch.meshgrid(ticks, ticks, indexing="ij"))[None].repeat(2, 1, 1, 1)
+    boxes = torch.tensor([[28.0, 56, 84, 98], [100, 40, 400, 300], [0, 0, 440, 440]])
+    found = PyramidPooling(strides, 3)(levels, [boxes[:1], boxes[1:]])
+    middle = torch.stack([boxes[:, 1] + boxes[:, 3], boxes[:, 0] + boxes[:, 2]], dim=1) / 2
+    torch.testing.assert_close(found[:, :, 1, 1], middle, atol=1e-2, rtol=0)
+
+
+@torch.no_grad()
+def test_a_region_is_read_off_the_level_that_fits_its_size() -> None:
+    strides = (4.0, 8.0, 16.0, 32.0)
+    levels = {str(i): torch.full((1, 1, *[int(2048 / stride)] * 2), float(i)) for i, stride in enumerate(strides)}
+    sides = torch.tensor([10.0, 111, 113, 223, 225, 447, 449, 2000])
+    boxes = torch.stack([torch.zeros(8), torch.zeros(8), sides, sides], dim=1)
+    found = PyramidPooling(strides, 1)(levels, [boxes])
+    assert found.flatten().tolist() == pytest.approx([0, 0, 1, 1, 2, 2, 3, 3])
+
+
+def test_anchors_stand_at_exact_strides() -> None:
+    levels = [torch.zeros(1, 4, side, side) for side in (256, 128, 64, 32, 16)]
+    images = ImageList(torch.zeros(1, 3, 890, 890), [(890, 890)])
+    (anchors,) = Anchors([3.5 * 2**level for level in range(5)])(images, levels)
+    centres = (anchors[:, :2] + anchors[:, 2:]) / 2
+    assert len(anchors) == 3 * sum(side**2 for side in (256, 128, 64, 32, 16))
+    torch.testing.assert_close(centres[: 3 * 256 * 256].max(), torch.tensor(3.5 * 255))
+    torch.testing.assert_close(centres[-1], torch.full((2,), 56.0 * 15))
 
 
 @torch.no_grad()

@@ -125,6 +125,8 @@ def test_what_cannot_be_asked_is_said(clip: Clip, detector: Detector) -> None:
         detect_zero_shot(clip, image(), WORDS, limit=0)
     with pytest.raises(InputError, match="4 boxes have 2 objectness logits"):
         detect_zero_shot(clip, image(), WORDS, boxes=BOXES, logits=torch.zeros(2))
+    with pytest.raises(InputError, match="x0, y0, x1, y1"):
+        detect_zero_shot(clip, image(), WORDS, boxes=[[0, 0, 5]])
     with pytest.raises(InputError, match="box"):
         detect_zero_shot(clip, image(), WORDS, boxes=[[float("nan"), 0, 5, 5]])
 

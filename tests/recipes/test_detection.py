@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import numpy as np
+import PIL.Image
 import pytest
 import torch
 from torch import Tensor, nn
@@ -14,8 +16,9 @@ from closeup.data.world import World
 from closeup.errors import ConfigError, DataError, InputError, ModelError
 from closeup.heads.saved import load_detector, new_detector, save_detector
 from closeup.models.load import load
-from closeup.recipes.detection import Detection
+from closeup.recipes.detection import Detection, mirrored, rescaled
 from closeup.recipes.detection_config import DetectionConfig
+from closeup.recipes.order import ShardedBatches, loader
 from closeup.recipes.run_detection import DetectorTraining, Maker, detector_words, train_detector
 from tiny_clips import vit_clip
 from tiny_pictures import Pictures
@@ -106,6 +109,31 @@ def test_jitter_keeps_boxes_inside_and_depends_on_the_number_alone() -> None:
     assert torch.equal(state, torch.get_rng_state()), "no one else's chance is touched"
 
 
+def test_a_shrunk_picture_lies_in_the_corner_and_boxes_show_what_they_showed() -> None:
+    """Every box of a scaled, cut or mirrored picture frames the same colour as before."""
+    pixels = np.full((60, 90, 3), 20, dtype=np.uint8)
+    pixels[10:40, 30:70] = (250, 30, 30)
+    box = torch.tensor([[30.0, 10, 70, 40]])
+    for seed in range(12):
+        rng = np.random.default_rng(seed)
+        factor = float(rng.uniform(0.2, 2.0))
+        scaled, boxes = rescaled(PIL.Image.fromarray(pixels), box, SIDE, factor, rng)
+        assert max(scaled.size) == min(round(factor * SIDE), SIDE)
+        x0, y0, x1, y1 = (round(side) for side in boxes[0].tolist())
+        assert 0 <= x0 <= x1 <= scaled.width
+        inside = np.asarray(scaled)[y0 + 2 : y1 - 2, x0 + 2 : x1 - 2, 0]
+        assert inside.size == 0 or inside.min() > 150, (seed, factor)
+        red = (np.asarray(scaled)[..., 0] > 150).nonzero()
+        if len(red[0]):
+            assert abs(red[1].min() - x0) <= 2
+            assert abs(red[1].max() + 1 - x1) <= 2
+    turned, boxes = mirrored(PIL.Image.fromarray(pixels), box)
+    assert boxes.tolist() == [[20.0, 10.0, 60.0, 40.0]]
+    assert np.asarray(turned)[20, 25, 0] == 250
+    narrow, _ = rescaled(PIL.Image.new("RGB", (900, 10)), box, SIDE, 0.1, np.random.default_rng(0))
+    assert min(narrow.size) == 1
+
+
 @pytest.mark.parametrize(
     ("boxes", "kept"),
     [
@@ -179,12 +207,32 @@ def test_going_on_needs_the_same_words_and_model(tmp_path: Path) -> None:
         train_detector(wanted(model="tiny-clipself"), tmp_path / "out", FVIT, resume=True)
 
 
+def test_an_error_of_a_worker_is_the_line_that_it_is(tmp_path: Path) -> None:
+    """torch wraps what a worker raises in a traceback; users read one sentence."""
+
+    @dataclass(frozen=True)
+    class Lacking(Labelled):
+        count: int = 8
+
+        def __getitem__(self, index: int) -> Record:
+            record = super().__getitem__(index)
+            return replace(record, labels=None) if index else record
+
+    recipe = made(Lacking())
+    feed = loader(recipe, ShardedBatches(0, 2, 4), workers=1)
+    with pytest.raises(DataError, match=r"^Record '\d' has no labelled boxes"):
+        list(feed)
+
+
 def test_a_head_wants_the_clip_that_it_was_trained_on(tmp_path: Path) -> None:
     train_detector(wanted(), tmp_path / "out", FVIT)
     with pytest.raises(ModelError, match="but those here are"):
         load_detector(tmp_path / "out", clip=load("tiny-clipself", device="cpu"))
     with pytest.raises(ModelError, match="no trained head"):
         load_detector(tmp_path)
+    (tmp_path / "out" / "card.json").write_text("{")
+    with pytest.raises(ModelError, match="no json"):
+        load_detector(tmp_path / "out")
     (tmp_path / "out" / "card.json").write_text("{}")
     with pytest.raises(ModelError, match="has no head, config"):
         load_detector(tmp_path / "out")

@@ -170,6 +170,7 @@ def test_a_resnet_learns_three_stages_and_the_pool_alone(made: Callable[..., Reg
     moved = {name for name, value in clip.model.state_dict().items() if not torch.equal(value, before[name])}
     assert moved == set(recipe.trainable())
     assert {name.split(".")[1] for name in moved} == {"layer2", "layer3", "layer4", "attnpool"}
+    assert not [name for name in moved if ".bn" in name or "downsample.1" in name], "norms are frozen"
 
 
 @torch.no_grad()
@@ -253,7 +254,22 @@ def test_what_cannot_be_learned_from_is_said(made: Callable[..., RegionClip], tm
         made(concepts=str(tmp_path / "nowhere.txt"))
     with pytest.raises(ConfigError, match="not masks"):
         made(resnet(), regions="masks")
+    with pytest.raises(ConfigError, match="not masks"):
+        made(regions="masks", teacher="map", teacher_model="random:RN50")
     with pytest.raises(ConfigError, match="All losses"):
         made(contrast=0.0, distill=0.0, image_text=0.0)
     with pytest.raises(ConfigError, match="`threshold` from 0 to below 1"):
         made(threshold=1.0)
+
+
+@torch.no_grad()
+def test_labels_are_those_of_full_precision_whatever_the_loops(made: Callable[..., RegionClip]) -> None:
+    """Cosines over a temperature of 0.01 have no room in half precision."""
+    for teacher in ("crops", "map"):
+        recipe = made(teacher=teacher, temperature=0.01, distill=1.0)
+        batch = batch_of(recipe)
+        plain = recipe.module(batch)
+        with torch.autocast("cpu", torch.bfloat16):
+            mixed = recipe.module(batch)
+        assert float(mixed["kept"]) == float(plain["kept"])
+        assert mixed["loss"].dtype == torch.float32

@@ -58,6 +58,9 @@ class AdaptOptions:
     splits: Maybe[int] = None
     """The most rows or columns of a grid of patches, 6 in the paper."""
 
+    max_regions: Maybe[int] = None
+    """Regions of one picture in one step: 20 for CLIPSelf, 100 for RegionCLIP unless given."""
+
     size: Maybe[int] = None
     """Longest side in pixels at which the student sees pictures; 64 patches unless given, for
     RegionCLIP on CLIP's ResNets 1333."""
@@ -147,7 +150,7 @@ class AdaptOptions:
     def config(self) -> dict[str, Any]:
         """Return the recipe's settings that are given."""
         told: dict[str, Any] = {"max_split": self.splits, "size": self.size, "blocks": self.blocks}
-        told |= {"scales": self.scales}
+        told |= {"scales": self.scales, "max_regions": self.max_regions}
         return {name: value for name, value in told.items() if value is not None} | {
             "regions_from": self.regions_from,
             "route": self.route,

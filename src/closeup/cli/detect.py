@@ -44,7 +44,8 @@ class Options:
     text: Annotated[WordOptions, arg(name="")]
 
     detector: Maybe[Path] = None
-    """The folder of a trained detector, as closeup train makes one; it brings its CLIP along."""
+    """The folder of a trained detector, as closeup train makes one. It names its CLIP, route and size; give --model
+    only if that CLIP lies elsewhere now."""
 
     regions: Maybe[Path] = None
     """Boxes for a CLIP alone: a json file as for closeup classify; found in the photo unless given."""
@@ -122,7 +123,8 @@ def run(options: Options) -> int:
 
 def _trained(options: Options, folder: Path) -> Finder:
     vocabulary, templates = options.text.vocabulary(), options.text.template_set()
-    detector = load_detector(folder, device=options.clip.device, precision=options.clip.precision)
+    clip = None if options.clip.model == ModelOptions().model else options.clip.load()
+    detector = load_detector(folder, device=options.clip.device, precision=options.clip.precision, clip=clip)
     bank = as_bank(detector.clip, vocabulary, templates or detector.templates)
 
     def find(photo: Path) -> DetectionResult:

@@ -24,6 +24,7 @@ from closeup.errors import InputError
 from closeup.models import Clip
 from closeup.models.windows import Window
 from closeup.predict import clusters, evaluate_regions, evaluate_segmentation
+from closeup.predict.evaluate_regions import CELLS
 from closeup.text import Vocabulary
 
 
@@ -206,7 +207,7 @@ def _draw(clip: Clip, reader: Reader, options: Regions, folder: Path) -> list[Pa
             {f"dense map, route {clip_options.route}": clip},
             record.load(),
             options.clusters,
-            size=clip_options.size,
+            size=clip_options.size or CELLS * clip.patch,
             route=clip_options.route,
             window=options.window,
         )

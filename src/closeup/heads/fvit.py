@@ -8,9 +8,9 @@
 
 The last word is "background". Novel words do not exist in training: their logits are minus infinity.
 
-Source: Wu et al., CLIPSelf, ICLR 2024 (arXiv 2310.01403); ``wusize/CLIPSelf`` ``F-ViT/models``. Proposals, anchors and
-region pooling are torchvision's (regions of levels half a cell away from mmdet's, box loss of proposals smooth). On a
-tower of stages it is F-VLM (Kuo et al., ICLR 2023, arXiv 2209.15639), from which F-ViT came.
+Source: Wu et al., CLIPSelf, ICLR 2024 (arXiv 2310.01403); ``wusize/CLIPSelf`` ``F-ViT/models``. The proposal network is
+torchvision's, so the box loss of proposals is smooth where mmdet's is L1. On a tower of stages it is F-VLM (Kuo et al.,
+ICLR 2023, arXiv 2209.15639), from which F-ViT came.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torchvision.models.detection.image_list import ImageList
 from torchvision.models.detection.roi_heads import RoIHeads
-from torchvision.ops import MultiScaleRoIAlign, clip_boxes_to_image
+from torchvision.ops import clip_boxes_to_image
 
 from closeup._types import Embeddings, Images, Labels
 from closeup.heads.backbone import ClipPyramid, Levels
@@ -30,6 +30,7 @@ from closeup.heads.box_head import BoxHead
 from closeup.heads.fvit_config import FVitConfig
 from closeup.heads.losses import box_loss, class_weighted_cross_entropy
 from closeup.heads.proposals import proposal_network
+from closeup.heads.region_pooling import PyramidPooling
 from closeup.match import cosine, fuse, probabilities, reduce_synonyms, word_weights
 from closeup.match.detections import Detections, Suppression, select
 from closeup.models.clip import Clip
@@ -60,7 +61,7 @@ class FVit(nn.Module):
         self.proposals = proposal_network(
             config.channels, self.pyramid.strides, proposals=config.proposals, candidates=config.candidates
         )
-        self.pooling = MultiScaleRoIAlign(list("0123"), config.bins, sampling_ratio=0)
+        self.pooling = PyramidPooling(self.pyramid.strides[:4], config.bins)
         self.head = BoxHead(
             config.channels, dim=clip.dim, bins=config.bins, hidden=config.hidden, convolutions=config.convolutions
         )
@@ -86,14 +87,16 @@ class FVit(nn.Module):
         classes = torch.cat(found)
         objects = (classes > 0).nonzero()[:, 0]
         classes = torch.where(classes > 0, classes - 1, len(self.words) - 1)
-        embeddings, moved = self._read(levels, proposed, sizes)
-        logits = self.head.logits(embeddings, self.words)
-        losses = {
-            "objectness": given["loss_objectness"],
-            "proposal_boxes": given["loss_rpn_box_reg"],
-            "classes": class_weighted_cross_entropy(logits, classes, self.weights),
-            "boxes": box_loss(moved, torch.cat(deltas), objects),
-        }
+        embeddings, moved = self._read(levels, proposed)
+        with torch.autocast(images.device.type, enabled=False):  # cosines times 50 have no room in half precision
+            losses = {
+                "objectness": given["loss_objectness"],
+                "proposal_boxes": given["loss_rpn_box_reg"],
+                "classes": class_weighted_cross_entropy(
+                    self.head.logits(embeddings, self.words), classes, self.weights
+                ),
+                "boxes": box_loss(moved, torch.cat(deltas), objects),
+            }
         return {"loss": torch.stack(list(losses.values())).sum(), **losses}
 
     @torch.no_grad()
@@ -118,7 +121,7 @@ class FVit(nn.Module):
         owner = torch.arange(count, device=words.device) if owner is None else owner
         levels, maps = self.pyramid(images)
         proposed, _ = self.proposals(_listed(images, sizes), levels)
-        embeddings, deltas = self._read(levels, proposed, sizes)
+        embeddings, deltas = self._read(levels, proposed)
         head = reduce_synonyms(self.head.logits(embeddings, words), owner, count).softmax(dim=1)
         regions = torch.cat(pool_boxes(maps, [boxes / self.clip.patch for boxes in proposed]))
         seen = probabilities(reduce_synonyms(cosine(regions, words), owner, count), self.config.clip_scale)
@@ -136,10 +139,9 @@ class FVit(nn.Module):
         return found
 
     def _read(
-        self, levels: Levels, boxes: Sequence[Tensor], sizes: Sizes
+        self, levels: Levels, boxes: Sequence[Tensor]
     ) -> tuple[Float[Tensor, "regions dim"], Float[Tensor, "regions 4"]]:
-        regions = self.pooling(levels, list(boxes), [tuple(size) for size in sizes.tolist()])
-        embeddings, deltas = self.head(regions)
+        embeddings, deltas = self.head(self.pooling(levels, list(boxes)))
         return embeddings.float(), deltas.float()
 
 

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import torch
 from jaxtyping import Float
 from torch import Tensor
 from torchvision.models.detection.anchor_utils import AnchorGenerator
+from torchvision.models.detection.image_list import ImageList
 from torchvision.models.detection.rpn import RegionProposalNetwork, RPNHead
 
 SCALE = 8
@@ -14,6 +16,24 @@ SCALE = 8
 
 RATIOS = (0.5, 1.0, 2.0)
 """Heights of anchors over their widths."""
+
+
+class Anchors(AnchorGenerator):  # type: ignore[misc]  # torchvision has no types
+    """torchvision's anchors at exact strides; its own are whole numbers that a canvas of whole cells gives."""
+
+    def __init__(self, strides: Sequence[float]) -> None:
+        super().__init__(tuple((float(SCALE * stride),) for stride in strides), (RATIOS,) * len(strides))
+        self._strides = tuple(strides)
+
+    def forward(
+        self, images: ImageList, levels: list[Float[Tensor, "batch channels _ _"]]
+    ) -> list[Float[Tensor, "anchors 4"]]:
+        """Return the same anchors for every picture: those of each level around the corners of its cells."""
+        first = levels[0]
+        self.set_cell_anchors(first.dtype, first.device)
+        steps = [[first.new_tensor(stride)] * 2 for stride in self._strides]
+        every = torch.cat(self.grid_anchors([list(level.shape[-2:]) for level in levels], steps))
+        return [every] * len(first)
 
 
 class ProposalHead(RPNHead):  # type: ignore[misc]  # torchvision has no types
@@ -37,9 +57,8 @@ def proposal_network(
 
     Source: ``wusize/CLIPSelf`` ``F-ViT/configs`` (mmdet's RPN); Faster R-CNN (arXiv 1506.01497).
     """
-    anchors = AnchorGenerator(tuple((float(SCALE * stride),) for stride in strides), (RATIOS,) * len(strides))
     return RegionProposalNetwork(
-        anchors,
+        Anchors(strides),
         ProposalHead(channels, len(RATIOS), conv_depth=convolutions),
         fg_iou_thresh=0.7,
         bg_iou_thresh=0.3,

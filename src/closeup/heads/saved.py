@@ -87,7 +87,12 @@ def save_detector(
         InputError: the folder holds something else.
     """
     folder = Path(folder)
-    clip = {"name": detector.clip.name, "fingerprint": detector.clip.fingerprint}
+    name = detector.clip.name
+    # A folder must be found from elsewhere too.
+    clip = {
+        "name": str(Path(name).resolve()) if Path(name).is_dir() else name,
+        "fingerprint": detector.clip.fingerprint,
+    }
     told = {
         **(card or {}),
         "name": folder.name,
@@ -118,7 +123,10 @@ def load_detector(
     folder = Path(folder)
     if not (folder / HEAD).is_file() or not (folder / CARD).is_file():
         raise ModelError(f"{str(folder)!r} holds no {HEAD} with a {CARD}, so it is no trained head: see closeup train.")
-    card = json.loads((folder / CARD).read_text(encoding="utf-8"))
+    try:
+        card = json.loads((folder / CARD).read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ModelError(f"The card of {str(folder)!r} is no json ({error}). Train the head anew.") from error
     lacking = [key for key in KEYS if key not in card]
     if lacking:
         raise ModelError(f"The card of {str(folder)!r} has no {', '.join(lacking)}. Train the head anew.")

@@ -27,8 +27,8 @@ def clusters(
 ) -> PIL.Image.Image:
     """Return a sheet of the image and the ``count`` k-means clusters of each model's dense map, under its title.
 
-    ``size`` is the longest side in pixels for the dense map (None: 64 cells), ``window`` the cells along a side of
-    windows that attention stays inside. Needs no words: nothing is named.
+    ``size`` is the longest side in pixels for the dense map (None: the native size), ``window`` the cells along a side
+    of windows that attention stays inside. Needs no words: nothing is named.
 
     Raises:
         InputError: ``count`` is below 1, the route is unknown, or the image cannot be read.

@@ -157,7 +157,10 @@ def detect_zero_shot(
     """
     _check(threshold, limit)
     picture, bank = open_image(image), as_bank(clip, words, templates)
-    table = propose(picture).boxes if boxes is None else torch.as_tensor(boxes, dtype=torch.float32).view(-1, 4)
+    given = propose(picture).boxes if boxes is None else torch.as_tensor(boxes, dtype=torch.float32).cpu()
+    table = given if len(given) else torch.zeros(0, 4)
+    if table.ndim != 2 or table.shape[1] != 4:
+        raise InputError(f"Boxes are rows of x0, y0, x1, y1, not a table of {tuple(table.shape)}.")
     if logits is not None and len(logits) != len(table):
         raise InputError(f"{len(table)} boxes have {len(logits)} objectness logits. Give one for each.")
     (regions,) = clip.encode_regions([picture], boxes=[table], how=how, route=route, size=size)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import ClassVar
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar
 
 from closeup.errors import ConfigError, suggest
 from closeup.recipes.trackers import check_trackers
@@ -74,3 +76,19 @@ class TrainConfig:
             if value not in choices:
                 raise ConfigError(f"Unknown {name} {value!r}. {suggest(str(value), choices)}")
         check_trackers(self.trackers)
+
+
+def fitted(preset: TrainConfig, changes: Mapping[str, Any]) -> TrainConfig:
+    """Return a preset's settings with some of them changed, fitted to how long it is and to the machine.
+
+    Unless they are given, the warm-up is at most a tenth of the steps (a thousand, as papers have, are more than
+    some albums need in all) and the workers are no more than the cores.
+    """
+    steps = replace(preset, **changes).steps
+    fitting = {"warmup": min(preset.warmup, steps // 10), "workers": min(preset.workers, _cores())}
+    return replace(preset, **(fitting | dict(changes)))
+
+
+def _cores() -> int:
+    """Return how many cores this process may use, which can be fewer than there are."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -10,19 +10,16 @@ import numpy as np
 import PIL.Image
 import torch
 from jaxtyping import Float, Int
+from PIL import ImageOps
 from torch import Tensor, nn
-from torchvision.transforms import v2
-from torchvision.tv_tensors import BoundingBoxes, BoundingBoxFormat
 
 from closeup._types import Boxes, Labels
 from closeup.data.record import Reader, Record
 from closeup.errors import DataError
+from closeup.geometry import clip_boxes
 from closeup.models.clip import Clip
 from closeup.recipes.order import visited
 from closeup.recipes.recipe import Recipe
-
-JITTER = (0.1, 2.0)
-"""Sizes of a picture over that of the canvas, in the official large-scale jitter."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -70,12 +67,7 @@ class Detection(Recipe):
         self.module = head
         self._clip, self._reader, self._size, self._seed, self._probe = clip, reader, size, seed, probe
         self._words = torch.tensor([-1 if word is None else word for word in words])
-        steps: list[nn.Module] = []
-        if jitter is not None:
-            steps = [v2.ScaleJitter((size, size), jitter), v2.RandomCrop((size, size), pad_if_needed=True)]
-        if flip:
-            steps.append(v2.RandomHorizontalFlip())
-        self._augment = v2.Compose(steps) if steps else None
+        self._jitter, self._flip = jitter, flip
 
     def trainable(self) -> dict[str, nn.Parameter]:
         """Return every parameter of the head."""
@@ -85,13 +77,22 @@ class Detection(Recipe):
         """Return a canvas and the boxes on it whose words are learned."""
         record = self._reader[visited(position, len(self._reader), self._seed)]
         picture, (boxes, labels) = record.load(), self._known(record)
-        if self._augment is not None:
-            picture, boxes = self._augmented(picture, boxes, position)
-        image, placement = self._clip.preprocess(picture, policy="longest-pad-corner", size=self._size)
-        extent = placement.boxes_to_canvas(torch.tensor([[0.0, 0.0, picture.width, picture.height]]))[0]
-        boxes = placement.boxes_to_canvas(boxes)
+        rng = np.random.default_rng([self._seed, 4, position])
+        if self._flip and rng.random() < 0.5:
+            picture, boxes = mirrored(picture, boxes)
+        if self._jitter is None:
+            image, placement = self._clip.preprocess(picture, policy="longest-pad-corner", size=self._size)
+            boxes = placement.boxes_to_canvas(boxes)
+            corner = placement.boxes_to_canvas(torch.tensor([[0.0, 0.0, picture.width, picture.height]]))[0, 2:]
+            width, height = corner.round().long().tolist()
+        else:
+            scaled, boxes = rescaled(picture, boxes, self._size, float(rng.uniform(*self._jitter)), rng)
+            width, height = scaled.size
+            canvas = PIL.Image.new("RGB", (self._size, self._size))
+            canvas.paste(scaled)
+            image, _ = self._clip.preprocess(canvas, policy="longest-pad-corner", size=self._size)
         large = ((boxes[:, 2:] - boxes[:, :2]) >= 1).all(dim=1)
-        return Sample(image, extent[[3, 2]].round().long(), boxes[large], labels[large])
+        return Sample(image, torch.tensor([height, width]), boxes[large], labels[large])
 
     def collate(self, samples: Sequence[Sample]) -> dict[str, Tensor]:
         """Stack canvases and lay their boxes side by side, with the number of each one's picture."""
@@ -117,9 +118,24 @@ class Detection(Recipe):
         kept = (words >= 0) & boxes.isfinite().all(dim=1)
         return boxes[kept], words[kept]
 
-    def _augmented(self, picture: PIL.Image.Image, boxes: Boxes, position: int) -> tuple[PIL.Image.Image, Boxes]:
-        where = BoundingBoxes(boxes, format=BoundingBoxFormat.XYXY, canvas_size=(picture.height, picture.width))
-        with torch.random.fork_rng(devices=[]):  # torchvision's transforms know no other generator
-            torch.manual_seed(int(np.random.default_rng([self._seed, 4, position]).integers(2**62)))
-            picture, where = self._augment(picture, where)  # type: ignore[misc]  # there is one here
-        return picture, where.as_subclass(Tensor)
+
+def mirrored(picture: PIL.Image.Image, boxes: Boxes) -> tuple[PIL.Image.Image, Boxes]:
+    """Return a picture and its boxes with left and right exchanged."""
+    left, top, right, bottom = boxes.unbind(dim=1)
+    return ImageOps.mirror(picture), torch.stack([picture.width - right, top, picture.width - left, bottom], dim=1)
+
+
+def rescaled(
+    picture: PIL.Image.Image, boxes: Boxes, size: int, factor: float, rng: np.random.Generator
+) -> tuple[PIL.Image.Image, Boxes]:
+    """Return a picture whose longest side is ``factor`` times ``size``, cut at random to ``size``, and its boxes."""
+    scale = factor * size / max(picture.size)
+    width, height = max(1, round(picture.width * scale)), max(1, round(picture.height * scale))
+    left, top = (int(rng.integers(max(side - size, 0) + 1)) for side in (width, height))
+    shown = (min(width, size), min(height, size))
+    # Cutting before resizing spares the parts that are not seen.
+    across, down = picture.width / width, picture.height / height
+    seen = (left * across, top * down, (left + shown[0]) * across, (top + shown[1]) * down)
+    scaled = picture.resize(shown, PIL.Image.Resampling.BICUBIC, box=seen)
+    moved = boxes / boxes.new_tensor([across, down] * 2) - boxes.new_tensor([left, top] * 2)
+    return scaled, clip_boxes(moved, shown[1], shown[0])

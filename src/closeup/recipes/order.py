@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import signal
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
@@ -12,6 +13,7 @@ import torch
 from jaxtyping import Int
 from torch.utils.data import DataLoader, Dataset
 
+from closeup.errors import CloseupError
 from closeup.recipes.recipe import Batch, Recipe
 
 
@@ -22,7 +24,22 @@ class Positions(Dataset[Any]):
         self._recipe = recipe
 
     def __getitem__(self, position: int) -> Any:  # noqa: ANN401  (a recipe's sample is its own affair)
-        return self._recipe.sample(position)
+        try:
+            return self._recipe.sample(position)
+        except CloseupError as error:
+            return _Failed(error)
+
+    def collate(self, samples: Sequence[Any]) -> Batch | _Failed:
+        """Return the recipe's batch, or the first failure among the samples."""
+        failed = next((sample for sample in samples if isinstance(sample, _Failed)), None)
+        return self._recipe.collate(samples) if failed is None else failed
+
+
+@dataclass(frozen=True, slots=True)
+class _Failed:
+    """An error that the user is to read, on its way out of a worker: torch would wrap it in a traceback."""
+
+    error: CloseupError
 
 
 class ShardedBatches:
@@ -48,18 +65,27 @@ class ShardedBatches:
                 yield list(range(first, first + share))
 
 
-def loader(recipe: Recipe, batches: ShardedBatches, workers: int, *, pin: bool = False) -> DataLoader[Batch]:
-    """Return a loader of the recipe's collated batches in exactly the order of ``batches``."""
-    return DataLoader(
-        Positions(recipe),
+def loader(recipe: Recipe, batches: ShardedBatches, workers: int, *, pin: bool = False) -> Iterator[Batch]:
+    """Yield the recipe's collated batches in exactly the order of ``batches``.
+
+    Raises:
+        CloseupError: what a sample raises, whichever process it was made in.
+    """
+    positions = Positions(recipe)
+    made: DataLoader[Batch | _Failed] = DataLoader(
+        positions,
         batch_sampler=batches,
-        collate_fn=recipe.collate,
+        collate_fn=positions.collate,
         num_workers=workers,
         persistent_workers=False,
         pin_memory=pin,
         prefetch_factor=4 if workers else None,
         worker_init_fn=_prepare_worker if workers else None,
     )
+    for batch in made:
+        if isinstance(batch, _Failed):
+            raise batch.error
+        yield batch
 
 
 def _prepare_worker(_: int) -> None:

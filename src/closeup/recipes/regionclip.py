@@ -56,8 +56,9 @@ class RegionClip(Recipe):
     """Region-text pre-training with pseudo labels, for any tower.
 
     CLIP's ResNets read each box through their fourth stage and attention pool and learn the last three stages and the
-    pool, as the official code; other towers pool their dense map and learn blocks. The model must be as it came: the
-    teacher is copied from it here. ``cache`` is a folder for the embeddings of a teacher that looks at cut-outs.
+    pool without their norms, as the official code; other towers pool their dense map and learn blocks. The model must
+    be as it came: the teacher is copied from it here. ``cache`` is a folder for the embeddings of a teacher that looks
+    at cut-outs.
 
     Raises:
         ConfigError: no concepts, more blocks than there are, or masks for a tower that reads boxes.
@@ -84,11 +85,14 @@ class RegionClip(Recipe):
             raise ConfigError("`concepts` is empty. Give a file of them; `closeup concepts` mines one from captions.")
         vocabulary = Vocabulary(Vocabulary.from_file(config.concepts).names)
         staged = isinstance(clip.tower, ResNetTower)
-        if staged and (config.regions == "masks" or config.window is not None):
-            raise ConfigError(f"{clip.name!r} reads boxes through its last stage: without `window`, and not masks.")
         self.size = config.size or (STAGE_SIZE if staged else CELLS * clip.patch)
-        asked = load(config.teacher_model, device=clip.device) if config.teacher_model else clip
+        asked = clip
+        if config.teacher_model:
+            asked = load(config.teacher_model, device=clip.device, precision=clip.precision)
         cut = config.teacher == "crops" or (config.teacher == "auto" and not isinstance(asked.tower, ResNetTower))
+        for reads in (clip, clip if cut else asked):
+            if isinstance(reads.tower, ResNetTower) and (config.regions == "masks" or config.window is not None):
+                raise ConfigError(f"{reads.name!r} reads boxes through its last stage: no `window`, and not masks.")
         store = None if cache is None or not cut else TeacherStore(cache, teacher_identity(asked), asked.dim)
         self.samples = DistillSamples(
             clip, reader, region_sources(config, cache), size=self.size, seed=seed, store=store, teacher=asked, cut=cut
@@ -147,8 +151,11 @@ class RegionClip(Recipe):
 
 
 def _learning(clip: Clip, config: RegionClipConfig) -> dict[str, nn.Parameter]:
-    """Return what may learn: blocks, or for CLIP's ResNets all but stem and first stage (``FREEZE_AT`` 2)."""
+    """Return what may learn: blocks, or for CLIP's ResNets all but norms, stem and first stage (``FREEZE_AT`` 2)."""
     if not isinstance(clip.tower, ResNetTower):
         return trainable_blocks(clip, config.blocks)
-    named = clip.tower.visual.attnpool.named_parameters(prefix="visual.attnpool")
-    return trainable_blocks(clip, config.blocks or 3) | dict(named)
+    visual = clip.tower.visual
+    norms = {id(p) for module in visual.modules() if isinstance(module, nn.BatchNorm2d) for p in module.parameters()}
+    pool = dict(visual.attnpool.named_parameters(prefix="visual.attnpool"))
+    named = trainable_blocks(clip, config.blocks or 3) | pool
+    return {name: parameter for name, parameter in named.items() if id(parameter) not in norms}

@@ -10,7 +10,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn.functional import normalize
 
-from closeup._types import Embeddings
+from closeup._types import Embeddings, Images
 from closeup.models.clip import Clip
 from closeup.models.resnet import ResNetTower
 from closeup.recipes.blocks import reached
@@ -58,6 +58,12 @@ class RegionText(Student):
         features = self.reads.features(images)
         regions = self.reads.regions(features, images, batch)
         seen = self.targets(batch) if self.cut else self._read_by_teacher(batch)
+        with torch.autocast(images.device.type, enabled=False):  # cosines over 0.01 have no room in half precision
+            return self._losses(features, regions.float(), seen.float(), images, batch)
+
+    def _losses(
+        self, features: Tensor, regions: Embeddings, seen: Tensor, images: Images, batch: Mapping[str, Tensor]
+    ) -> dict[str, Tensor]:
         config = self._config
         if config.objective == "nouns":
             return {"loss": self._nouns(regions, seen)}
@@ -97,7 +103,8 @@ class RegionText(Student):
         """Return what the teacher reads off the same pictures, at their full size and normalised as it wants them."""
         clip = self._teacher.clip_on(batch["images"].device)
         images = _as_for(clip, self._clip, batch["images"])
-        return self._teacher_reads.regions(self._teacher_reads.features(images), images, batch)
+        with torch.autocast(images.device.type, enabled=False):
+            return self._teacher_reads.regions(self._teacher_reads.features(images), images, batch)
 
     def _captions(self, wholes: Embeddings, batch: Mapping[str, Tensor]) -> Float[Tensor, ""]:
         """Return the contrastive loss of the pictures that have a caption, of all devices; 0 where none has."""
@@ -115,7 +122,7 @@ class RegionText(Student):
         labels = pseudo_labels(seen, self.teacher_concepts, threshold=0.0).labels
         columns = federated_nouns(labels, len(self.concepts), drawn=self._config.nouns)
         scale = regions.new_tensor(self._clip.logit_scale)
-        return noun_loss(regions, self.concepts, labels, scale, columns)
+        return _share(len(labels), regions) * noun_loss(regions, self.concepts, labels, scale, columns)
 
 
 def read_regions(clip: Clip, config: RegionClipConfig) -> RegionFeatures:

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 from closeup.config import Config
@@ -12,7 +11,7 @@ from closeup.errors import InputError, suggest
 from closeup.recipes import regionclip_config
 from closeup.recipes.clipself import ClipSelf
 from closeup.recipes.clipself_config import paper, released, tiny
-from closeup.recipes.config import TrainConfig
+from closeup.recipes.config import TrainConfig, fitted
 from closeup.recipes.recipe import Recipe
 from closeup.recipes.regionclip import RegionClip
 
@@ -30,10 +29,7 @@ class Entry:
     def settings(
         self, preset: str, pictures: int, config: Mapping[str, Any], training: Mapping[str, Any]
     ) -> tuple[Config, TrainConfig]:
-        """Return a preset's settings for a number of pictures, with some of them changed.
-
-        Unless they are given, the warm-up is at most a tenth of the steps (a thousand, as papers have, are more than
-        some albums need in all) and the workers are no more than the cores.
+        """Return a preset's settings for a number of pictures, with some of them changed, and ``fitted``.
 
         Raises:
             InputError: an unknown preset.
@@ -42,14 +38,7 @@ class Entry:
         if preset not in self.presets:
             raise InputError(f"Unknown preset {preset!r}. {suggest(preset, self.presets)}")
         what, how = self.presets[preset](pictures)
-        steps = replace(how, **training).steps
-        fitted = {"warmup": min(how.warmup, steps // 10), "workers": min(how.workers, _cores())}
-        return what.replace(**config), replace(how, **(fitted | dict(training)))
-
-
-def _cores() -> int:
-    """Return how many cores this process may use, which can be fewer than there are."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+        return what.replace(**config), fitted(how, training)
 
 
 REGISTRY: Mapping[str, Entry] = {

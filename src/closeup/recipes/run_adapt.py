@@ -33,7 +33,7 @@ from closeup.recipes.runs import (
     surroundings,
     write_card,
 )
-from closeup.recipes.train import train
+from closeup.recipes.train import check_shares, train
 
 Watch: TypeAlias = Callable[[Iterator[int], int], Iterator[int]]
 """Passes on what comes, and may show how many of a number have come."""
@@ -122,16 +122,20 @@ def adapt(wanted: Adaptation, out: str | Path, *, resume: bool = False, watch: W
         "config": config.to_dict(),
         "training": asdict(training),
     }
-    recipe.sample(0)  # what every picture lacks is missed here, before anything is written
+    # What cannot be done is found here, before anything is written.
+    recipe.sample(0)
+    check_shares(recipe, training, here.num_processes)
+    ahead: Iterator[int] = iter(())
+    if wanted.precompute and isinstance(recipe, ClipSelf | RegionClip):
+        ahead = recipe.precompute(workers=training.workers, rank=here.process_index, world=here.num_processes)
     if resume and is_started(out):
         before = read_card(run_folder(out))
         # A setting that is newer than the run is at what it does when nothing is said about it.
         check_same({**before, "config": {**type(config)().to_dict(), **before.get("config", {})}}, card, out)
     elif here.is_main_process and not resume and not is_started(out):
         write_card(run_folder(out), {**card, **surroundings()})
-    if wanted.precompute and isinstance(recipe, ClipSelf | RegionClip):
-        done = recipe.precompute(workers=training.workers, rank=here.process_index, world=here.num_processes)
-        for _ in watch(done, -(-len(reader) // here.num_processes)):
+    if wanted.precompute:
+        for _ in watch(ahead, -(-len(reader) // here.num_processes)):
             pass
         here.wait_for_everyone()
     finished = train(recipe, training, run_folder(out), resume=resume)

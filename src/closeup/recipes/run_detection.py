@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
@@ -17,6 +17,7 @@ from closeup.data.registry import open_reader
 from closeup.data.spec import split_spec
 from closeup.errors import CloseupError, InputError, suggest
 from closeup.models.load import load
+from closeup.recipes.config import fitted
 from closeup.recipes.detection import Detection
 from closeup.recipes.detection_config import PRESETS
 from closeup.recipes.run_adapt import Adapted
@@ -30,7 +31,7 @@ from closeup.recipes.runs import (
     surroundings,
     write_card,
 )
-from closeup.recipes.train import train
+from closeup.recipes.train import check_shares, train
 
 
 class Headed(Protocol):
@@ -109,7 +110,7 @@ def train_detector(wanted: DetectorTraining, out: str | Path, maker: Maker, *, r
         raise InputError(f"Unknown preset {wanted.preset!r}. {suggest(wanted.preset, PRESETS)}")
     reader = wanted.reader()
     config, training, head = PRESETS[wanted.preset](len(reader))
-    config, training = config.replace(**wanted.config), replace(training, **wanted.training)
+    config, training = config.replace(**wanted.config), fitted(training, wanted.training)
     words, novel = detector_words(reader, wanted.novel)
     here = PartialState(cpu=not torch.accelerator.is_available())
     clip = load(wanted.model, device=here.device, precision="fp32" if training.precision == "fp32" else "auto")
@@ -135,7 +136,9 @@ def train_detector(wanted: DetectorTraining, out: str | Path, maker: Maker, *, r
         "config": {**config.to_dict(), "head": {**head, **wanted.head}},
         "training": asdict(training),
     }
-    recipe.sample(0)  # what every picture lacks is missed here, before anything is written
+    # What cannot be done is found here, before anything is written.
+    recipe.sample(0)
+    check_shares(recipe, training, here.num_processes)
     if resume and is_started(out):
         check_same(read_card(run_folder(out)), card, out)
     elif here.is_main_process and not resume and not is_started(out):

@@ -16,6 +16,9 @@ from closeup.models.clip import Clip
 from closeup.recipes.region_features import RegionFeatures
 from closeup.recipes.teacher_cache import TeacherStore
 
+VIEWS = 256
+"""Cut-outs that the teacher looks at together."""
+
 
 class Teacher:
     """A frozen copy of an image tower; not a module, so that checkpoints and gradient exchange pass it by."""
@@ -83,7 +86,7 @@ class Student(nn.Module):
         targets = batch["targets"]
         if len(batch["missing"]) == 0:
             return targets
-        fresh = self._teacher(batch["views"])
+        fresh = torch.cat([self._teacher(views) for views in torch.split(batch["views"], VIEWS)])
         if self._store is not None:
             self._store.write(batch["places"], fresh)
             fresh = fresh.half().float()  # what the next visit will read

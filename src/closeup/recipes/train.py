@@ -52,7 +52,7 @@ def train(
     if not resume and has_state(folder):
         raise InputError(f"{str(folder)!r} holds a training already. Resume it, or choose another folder.")
     accelerator = make_accelerator(config, folder)
-    _check_shares(recipe, config, accelerator.num_processes)
+    check_shares(recipe, config, accelerator.num_processes)
     trained = freeze_all_but_trainable(recipe)
     optimizers = make_optimizers(recipe, trained, config)
     start = _restore(recipe, config, folder, optimizers, accelerator.scaler) if resume else 0
@@ -140,7 +140,8 @@ class _Run:
         self.accelerator.wait_for_everyone()
 
 
-def _check_shares(recipe: Recipe, config: TrainConfig, processes: int) -> None:
+def check_shares(recipe: Recipe, config: TrainConfig, processes: int) -> None:
+    """Raise ConfigError where a batch cannot be shared among processes and parts as a configuration has it."""
     if config.batch_size % (processes * config.accumulate):
         raise ConfigError(
             f"`batch_size` ({config.batch_size}) must be a multiple of processes x `accumulate` "
