@@ -9,9 +9,10 @@ from pathlib import Path
 import pytest
 
 from closeup.data.world import World
+from closeup.heads.rpn import load_proposer
 from closeup.heads.saved import load_detector
 from closeup.models import load
-from closeup.predict import detect_zero_shot, evaluate_detection
+from closeup.predict import detect_zero_shot, evaluate_detection, propose_boxes
 from commands import Run, Write, files_below
 
 WORDS = ("--words", "star, circle, a zebra")
@@ -45,6 +46,27 @@ def test_a_detector_is_trained_and_finds_objects_in_photos(closeup: Run, photos:
     again = closeup(*train("--resume"))
     assert again.code == 0, again.err
     assert "Written: detector" in again.out
+
+
+def test_a_proposer_is_trained_and_a_clip_names_its_boxes(closeup: Run, photos: Path, tmp_path: Path) -> None:
+    words = ["rpn" if word == "fvit" else "proposer" if word == "detector" else word for word in train()]
+    ran = closeup(*words, "--json")
+    assert ran.code == 0, ran.err
+    assert {"loss", "objectness", "proposal_boxes"} <= ran.json["figures"].keys()
+    assert "classes" not in ran.json["figures"]
+    found = closeup("detect", photos, "--proposer", "proposer", *WORDS, "--threshold", "0", "--limit", "3", "--json")
+    assert found.code == 0, found.err
+    photo = photos / "a.png"
+    proposed = propose_boxes(load_proposer(tmp_path / "proposer"), photo)
+    expected = detect_zero_shot(
+        load("tiny"), photo, ["star", "circle", "a zebra"], boxes=proposed.boxes, logits=proposed.logits,
+        threshold=0.0, limit=3,
+    )  # fmt: skip
+    told = next(each for each in found.json["photos"] if each["photo"].endswith("photos/a.png"))
+    assert [each["score"] for each in told["objects"]] == pytest.approx(expected.scores.tolist(), abs=1e-4)
+    wrong = closeup("detect", photos, "--detector", "proposer", *WORDS)
+    assert wrong.code == 2
+    assert "is a head of the kind 'rpn', and 'fvit' is wanted" in wrong.err
 
 
 def test_a_detector_is_measured_on_base_and_novel_words(closeup: Run, tmp_path: Path) -> None:

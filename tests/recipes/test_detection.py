@@ -234,7 +234,7 @@ def test_a_head_wants_the_clip_that_it_was_trained_on(tmp_path: Path) -> None:
     with pytest.raises(ModelError, match="no json"):
         load_detector(tmp_path / "out")
     (tmp_path / "out" / "card.json").write_text("{}")
-    with pytest.raises(ModelError, match="has no head, config"):
+    with pytest.raises(ModelError, match="has no head, clip, config"):
         load_detector(tmp_path / "out")
 
 

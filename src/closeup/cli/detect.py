@@ -19,9 +19,10 @@ from closeup.cli.save import Format, Saver
 from closeup.cli.words import WordOptions
 from closeup.errors import InputError
 from closeup.geometry import masks_to_boxes
+from closeup.heads.rpn import load_proposer
 from closeup.heads.saved import load_detector
-from closeup.match.detections import Suppression
-from closeup.predict import DetectionResult, detect, detect_zero_shot
+from closeup.match.detections import Objectness, Suppression
+from closeup.predict import DetectionResult, detect, detect_zero_shot, propose_boxes
 from closeup.predict.detect import LIMIT, THRESHOLD
 from closeup.predict.words import as_bank
 
@@ -30,10 +31,11 @@ from closeup.predict.words import as_bank
 class Options:
     """Find and name the objects of photos.
 
-    With a trained detector it finds boxes by itself. Without one a CLIP names boxes that are given, or parts that are
-    found in the photo without any training.
+    With a trained detector it finds boxes by itself. Without one a CLIP names boxes: those that a trained proposer
+    holds for objects, those that are given, or parts that are found in the photo without any training.
 
         closeup detect photos/ --detector my-detector --words "cat, dog, traffic light" --out found/
+        closeup detect photos/ --proposer my-rpn --model tiny-clipself --words words.txt --out found/
         closeup detect photo.jpg --words words.txt --model tiny-clipself --json
         closeup detect photos/ --words words.txt --regions instances.json --format coco --out found/
     """
@@ -46,6 +48,13 @@ class Options:
     detector: Maybe[Path] = None
     """The folder of a trained detector, as closeup train makes one. It names its CLIP, route and size; give --model
     only if that CLIP lies elsewhere now."""
+
+    proposer: Maybe[Path] = None
+    """The folder of a trained proposer, as closeup train rpn makes one: boxes for a CLIP alone, and how sure it is of
+    them."""
+
+    objectness: Objectness = "sigmoid"
+    """How a proposer's logit takes part in a score: as a probability, or raw, as RegionCLIP's code has it."""
 
     regions: Maybe[Path] = None
     """Boxes for a CLIP alone: a json file as for closeup classify; found in the photo unless given."""
@@ -94,8 +103,8 @@ def run(options: Options) -> int:
     options.suppression()
     if not 0 <= options.threshold <= 1 or options.limit < 1:
         raise InputError(f"--threshold {options.threshold} --limit {options.limit}: give 0 to 1, and 1 or more.")
-    if options.detector is not None and options.regions is not None:
-        raise InputError("--detector finds its own boxes; --regions are for a CLIP alone. Give one of them.")
+    if sum(source is not None for source in (options.detector, options.proposer, options.regions)) > 1:
+        raise InputError("--detector, --proposer and --regions each bring their own boxes. Give one of them.")
     photos, failures = find_photos(options.photos)
     saver = None if options.out is None else Saver(options.out, options.format, photos)
     finder = _zero_shot(options, photos) if options.detector is None else _trained(options, options.detector)
@@ -147,15 +156,22 @@ def _zero_shot(options: Options, photos: Sequence[Path]) -> Finder:
             f"--regions {options.regions}: bare regions belong to one photo, but {len(photos)} were given."
         )
     vocabulary, templates = options.text.vocabulary(), options.text.template_set()
+    proposer = None
+    if options.proposer is not None:
+        proposer = load_proposer(options.proposer, device=options.clip.device, precision=options.clip.precision)
     clip = options.clip.load()
     bank = as_bank(clip, vocabulary, templates)
 
     def find(photo: Path) -> DetectionResult:
+        proposed = None if proposer is None else propose_boxes(proposer, photo)
+        boxes = None if source is None else _boxes(source.of(photo))
         return detect_zero_shot(
             clip,
             photo,
             bank,
-            boxes=None if source is None else _boxes(source.of(photo)),
+            boxes=boxes if proposed is None else proposed.boxes,
+            logits=None if proposed is None else proposed.logits,
+            objectness=options.objectness,
             route=options.clip.route,
             size=options.clip.size,
             threshold=options.threshold,

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 from closeup.cli.fields import Flag, Maybe
 from closeup.cli.files import check_folder
 from closeup.cli.output import show, show_json
+from closeup.heads.rpn import new_proposer, save_proposer
 from closeup.heads.saved import new_detector, save_detector
 from closeup.recipes.run_detection import DetectorTraining, Maker, train_detector
 from closeup.recipes.runs import is_started, run_folder
@@ -16,28 +17,18 @@ from closeup.text import Vocabulary
 
 TRAINING = ("steps", "batch_size", "rate", "warmup", "precision", "workers", "seed", "save_every")
 
-FVIT = Maker(new_detector, save_detector)
-
 
 @dataclass(frozen=True)
-class FVitOptions:
-    """Train a detector of any words on a frozen CLIP ViT (F-ViT of CLIPSelf, arXiv 2310.01403).
+class TrainOptions:
+    """What all heads are told alike."""
 
-    It learns to find boxes and to name them from the base words of a data set, and finds novel words too: there the
-    frozen CLIP says more. How well it names them is CLIP's own skill at regions, so adapt the model first.
-
-        closeup train fvit --images world?count=5000 --model tiny-clipself --preset tiny --out my-detector
-        closeup train fvit --images coco:/data/coco --model my-clip --novel novel-17.txt --out my-detector
-        closeup detect photos/ --detector my-detector --words "cat, dog, traffic light" --out found/
-
-    The log and the state to resume from lie beside the detector in a folder of the same name with -run added.
-    """
+    maker: ClassVar[Maker]
 
     images: str
     """A data set with labelled boxes, such as "coco:/data/coco" or "world?count=5000"."""
 
     out: Path
-    """The folder of the finished detector."""
+    """The folder of the finished head."""
 
     model: str = "tiny-clipself"
     """The CLIP below it, a ViT: a name as in "tiny-clipself" or "ViT-B-16/openai", or a folder of a model."""
@@ -54,9 +45,6 @@ class FVitOptions:
 
     size: Maybe[int] = None
     """Side of the canvas in pixels."""
-
-    templates: Maybe[str] = None
-    """The sentences around a word, a set such as "simple"."""
 
     steps: Maybe[int] = None
     """Optimiser steps; the preset's number of epochs unless given."""
@@ -94,10 +82,13 @@ class FVitOptions:
     json: Flag = False
     """Print one json document at the end."""
 
+    def config(self) -> dict[str, Any]:
+        """Return what is given of how pictures are seen."""
+        return {} if self.size is None else {"size": self.size}
+
     def wanted(self) -> DetectorTraining:
         """Return what is to be trained."""
         novel = None if self.novel is None else Vocabulary.from_file(self.novel).names
-        config: dict[str, Any] = {"size": self.size, "templates": self.templates}
         training = {name: getattr(self, name) for name in TRAINING}
         return DetectorTraining(
             images=self.images,
@@ -105,24 +96,64 @@ class FVitOptions:
             split=self.split,
             preset=self.preset,
             novel=novel,
-            config={name: value for name, value in config.items() if value is not None},
+            config=self.config(),
             training={name: value for name, value in training.items() if value is not None},
             dtype=self.dtype,
         )
 
 
-Options = {"fvit": FVitOptions}
+@dataclass(frozen=True)
+class FVitOptions(TrainOptions):
+    """Train a detector of any words on a frozen CLIP ViT (F-ViT of CLIPSelf, arXiv 2310.01403).
+
+    It learns to find boxes and to name them from the base words of a data set, and finds novel words too: there the
+    frozen CLIP says more. How well it names them is CLIP's own skill at regions, so adapt the model first.
+
+        closeup train fvit --images world?count=5000 --model tiny-clipself --preset tiny --out my-detector
+        closeup train fvit --images coco:/data/coco --model my-clip --novel novel-17.txt --out my-detector
+        closeup detect photos/ --detector my-detector --words "cat, dog, traffic light" --out found/
+
+    The log and the state to resume from lie beside the detector in a folder of the same name with -run added.
+    """
+
+    maker: ClassVar[Maker] = Maker(new_detector, save_detector)
+
+    templates: Maybe[str] = None
+    """The sentences around a word, a set such as "simple"."""
+
+    def config(self) -> dict[str, Any]:
+        """Return what is given of how pictures are seen, and the words."""
+        return super().config() | ({} if self.templates is None else {"templates": self.templates})
 
 
-def run(options: FVitOptions) -> int:
+@dataclass(frozen=True)
+class RpnOptions(TrainOptions):
+    """Train a proposer: boxes of whatever may be an object, and how likely each is one.
+
+    It learns from the boxes of the base words of a data set, not from their names, on a frozen CLIP. With it a CLIP
+    alone detects: it names the boxes, and the score of a name is weighed by the box's.
+
+        closeup train rpn --images world?count=5000 --model tiny-clipself --preset tiny --out my-rpn
+        closeup detect photos/ --proposer my-rpn --model tiny-clipself --words "star, key" --out found/
+
+    The log and the state to resume from lie beside the proposer in a folder of the same name with -run added.
+    """
+
+    maker: ClassVar[Maker] = Maker(new_proposer, save_proposer)
+
+
+Options = {"fvit": FVitOptions, "rpn": RpnOptions}
+
+
+def run(options: TrainOptions) -> int:
     """Train and save."""
     check_folder(options.out.parent)
     resume = options.resume or (options.resume_if_started and is_started(options.out))
-    done = train_detector(options.wanted(), options.out, FVIT, resume=resume)
+    done = train_detector(options.wanted(), options.out, options.maker, resume=resume)
     if not done.main:
         return 0
     if options.json:
-        show_json({"detector": done.folder, "figures": done.figures})
+        show_json({"head": done.folder, "figures": done.figures})
         return 0
     show(f"Written: {done.folder}; the log and the state are in {run_folder(done.folder)}.")
     return 0

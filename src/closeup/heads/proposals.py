@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 from torchvision.models.detection.anchor_utils import AnchorGenerator
 from torchvision.models.detection.image_list import ImageList
-from torchvision.models.detection.rpn import RegionProposalNetwork, RPNHead
+from torchvision.models.detection.rpn import RegionProposalNetwork, RPNHead, concat_box_prediction_layers
 
 SCALE = 8
 """Side of an anchor in cells of its level."""
@@ -68,3 +68,20 @@ def proposal_network(
         post_nms_top_n={"training": proposals, "testing": proposals},
         nms_thresh=0.7,
     )
+
+
+def scored(
+    network: RegionProposalNetwork, images: ImageList, levels: Mapping[str, Tensor]
+) -> list[tuple[Float[Tensor, "count 4"], Float[Tensor, " count"]]]:
+    """Return the boxes that a network in eval mode proposes in each picture, best first, with their logits.
+
+    torchvision's own call keeps the scores to itself.
+    """
+    maps = list(levels.values())
+    logits, deltas = network.head(maps)
+    anchors = network.anchor_generator(images, maps)
+    counts = [level[0].numel() for level in logits]
+    flat, changes = concat_box_prediction_layers(logits, deltas)
+    boxes = network.box_coder.decode(changes, anchors).view(len(anchors), -1, 4)
+    kept, shares = network.filter_proposals(boxes, flat, images.image_sizes, counts)
+    return [(box, share.logit(eps=1e-6)) for box, share in zip(kept, shares, strict=True)]

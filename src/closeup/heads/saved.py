@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -13,19 +12,17 @@ from jaxtyping import Float
 from torch import Tensor
 
 from closeup._types import Embeddings, Labels
-from closeup.errors import ModelError
+from closeup.heads.folder import clip_of, fill, read_head_card, write_head
 from closeup.heads.fvit import FVit
 from closeup.heads.fvit_config import FVitConfig
-from closeup.models.checkpoint import CARD, HEAD, mismatches, model_folder, read_state_dict, stored
 from closeup.models.clip import Clip
-from closeup.models.disk import write_tensors
-from closeup.models.load import load
 from closeup.text import TextBank, Vocabulary, build_bank
 
 BACKGROUND = "background"
 """The word for whatever is no object; it comes after all others."""
 
-KEYS = ("head", "config", "clip", "words", "novel", "templates", "size")
+KIND = "fvit"
+KEYS = ("config", "words", "novel", "templates", "size")
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -86,30 +83,15 @@ def save_detector(
     Raises:
         InputError: the folder holds something else.
     """
-    folder = Path(folder)
-    name = detector.clip.name
-    # A folder must be found from elsewhere too.
-    clip = {
-        "name": str(Path(name).resolve()) if Path(name).is_dir() else name,
-        "fingerprint": detector.clip.fingerprint,
-    }
     told = {
         **(card or {}),
-        "name": folder.name,
-        "head": "fvit",
         "config": detector.head.config.to_dict(),
-        "clip": clip,
         "words": detector.words,
         "novel": detector.novel,
         "templates": detector.templates,
         "size": detector.size,
     }
-    with model_folder(folder) as fresh:
-        tensors = {name: stored(tensor, dtype) for name, tensor in detector.head.state_dict().items()}
-        write_tensors(tensors, fresh / HEAD)
-        (fresh / CARD).write_text(json.dumps(told, indent=2) + "\n", encoding="utf-8")
-        (fresh / HEAD).chmod(0o644)
-    return folder
+    return write_head(Path(folder), KIND, detector.head, detector.clip, told, dtype)
 
 
 def load_detector(
@@ -121,31 +103,12 @@ def load_detector(
         ModelError: there is no detector, or the CLIP is another one than it was trained on.
     """
     folder = Path(folder)
-    if not (folder / HEAD).is_file() or not (folder / CARD).is_file():
-        raise ModelError(f"{str(folder)!r} holds no {HEAD} with a {CARD}, so it is no trained head: see closeup train.")
-    try:
-        card = json.loads((folder / CARD).read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise ModelError(f"The card of {str(folder)!r} is no json ({error}). Train the head anew.") from error
-    lacking = [key for key in KEYS if key not in card]
-    if lacking:
-        raise ModelError(f"The card of {str(folder)!r} has no {', '.join(lacking)}. Train the head anew.")
-    clip = clip or load(card["clip"]["name"], device=device, precision=precision)
-    if clip.fingerprint != card["clip"]["fingerprint"]:
-        raise ModelError(
-            f"{str(folder)!r} was trained on {card['clip']['name']!r} with the weights "
-            f"{card['clip']['fingerprint'][:12]}, but those here are {clip.fingerprint[:12]}. Give the same model."
-        )
+    card = read_head_card(folder, KIND, KEYS)
+    clip = clip_of(card, folder, clip, device=device, precision=precision)
     words, novel, how = card["words"], card["novel"], {key: card[key] for key in ("templates", "size", "config")}
-    fresh = new_detector(clip, words, novel, **how)
-    head = fresh.head
-    state = read_state_dict(folder / HEAD)
-    problems = mismatches(head.state_dict(), state)
-    if problems:
-        raise ModelError(f"The weights in {str(folder)!r} do not fit their card: {'; '.join(problems[:3])}.")
-    head.load_state_dict(state)
-    head.eval()
-    return replace(fresh, name=str(folder))
+    made = new_detector(clip, words, novel, **how)
+    fill(made.head, folder)
+    return replace(made, name=str(folder))
 
 
 def _background(clip: Clip, templates: str, mean: str) -> Embeddings:

@@ -8,6 +8,7 @@ from closeup.predict.coco import save_coco as save_coco
 from closeup.predict.detect import DetectionResult as DetectionResult
 from closeup.predict.detect import detect as detect
 from closeup.predict.detect import detect_zero_shot as detect_zero_shot
+from closeup.predict.detect import propose_boxes as propose_boxes
 from closeup.predict.evaluate_detection import DetectionReport as DetectionReport
 from closeup.predict.evaluate_detection import evaluate_detection as evaluate_detection
 from closeup.predict.evaluate_regions import evaluate_regions as evaluate_regions

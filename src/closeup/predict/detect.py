@@ -12,6 +12,7 @@ from torch import Tensor
 from closeup._types import Boxes, ImageLike, Labels
 from closeup.data.images import open_image
 from closeup.errors import InputError
+from closeup.heads.rpn import Proposals, Proposer
 from closeup.heads.saved import Detector
 from closeup.match import probabilities, score
 from closeup.match.detections import Detections, Objectness, Suppression, select, with_objectness
@@ -125,6 +126,19 @@ def detect(
     return DetectionResult(
         image, (picture.height, picture.width), boxes, found.labels.cpu(), found.scores.cpu(), bank.names, made
     )
+
+
+@torch.inference_mode()
+def propose_boxes(proposer: Proposer, image: ImageLike) -> Proposals:
+    """Return the boxes of an image that a trained proposer holds for objects, best first, in the image's pixels.
+
+    For ``detect_zero_shot``, which names them and weighs their objectness.
+    """
+    picture = open_image(image)
+    canvas, placement = proposer.clip.preprocess(picture, policy="longest-pad-corner", size=proposer.size)
+    extent = placement.boxes_to_canvas(torch.tensor([[0.0, 0.0, picture.width, picture.height]]))[0]
+    (found,) = proposer.head.propose(canvas[None].to(proposer.clip.device), extent[[3, 2]].round().long()[None])
+    return Proposals(placement.boxes_to_original(found.boxes.cpu()), found.logits.cpu())
 
 
 @torch.inference_mode()
