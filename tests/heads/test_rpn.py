@@ -7,8 +7,8 @@ import torch
 from torch import Tensor
 
 from closeup.errors import ConfigError
-from closeup.heads.proposals import scored
-from closeup.heads.rpn import Rpn, RpnConfig, _listed
+from closeup.heads.proposals import listed, scored
+from closeup.heads.rpn import Rpn, RpnConfig
 from tiny_clips import vit_clip
 from tiny_towers import randomise
 
@@ -37,8 +37,8 @@ def batch(count: int = 3) -> dict[str, Tensor]:
 def test_boxes_are_torchvisions_and_scores_fall() -> None:
     made, given = network(), batch()
     levels, _ = made.pyramid(given["images"])
-    listed = _listed(given["images"], given["sizes"])
-    expected, _ = made.network(listed, levels)
+    canvases = listed(given["images"], given["sizes"])
+    expected, _ = made.network(canvases, levels)
     for proposals, boxes, (height, width) in zip(
         made.propose(given["images"], given["sizes"]), expected, given["sizes"].tolist(), strict=True
     ):
@@ -47,7 +47,7 @@ def test_boxes_are_torchvisions_and_scores_fall() -> None:
         assert bool((proposals.logits.diff() <= 1e-6).all())
         assert float(proposals.boxes[:, 2].max()) <= width
         assert float(proposals.boxes[:, 3].max()) <= height
-    _, logits = scored(made.network, listed, levels)[0]
+    _, logits = scored(made.network, canvases, levels)[0]
     best = max(float(level[0].max()) for level in made.network.head(list(levels.values()))[0])
     assert float(logits[0]) <= best + 1e-4
 

@@ -77,10 +77,7 @@ def run(options: Options) -> int:
         raise InputError(f"--top {options.top}: give at least one word a region.")
     photos, failures = find_photos(options.photos)
     source = RegionFile(options.regions)
-    if len(photos) > 1 and not source.many:
-        raise InputError(
-            f"--regions {options.regions}: bare regions belong to one photo, but {len(photos)} were given."
-        )
+    source.check(photos)
     saver = None if options.out is None else Saver(options.out, options.format, photos)
     vocabulary, templates = options.text.vocabulary(), options.text.template_set()
     crop = CropPolicy(enlarge=options.enlarge)

@@ -151,10 +151,8 @@ def _trained(options: Options, folder: Path) -> Finder:
 
 def _zero_shot(options: Options, photos: Sequence[Path]) -> Finder:
     source = None if options.regions is None else RegionFile(options.regions)
-    if source is not None and len(photos) > 1 and not source.many:
-        raise InputError(
-            f"--regions {options.regions}: bare regions belong to one photo, but {len(photos)} were given."
-        )
+    if source is not None:
+        source.check(photos)
     vocabulary, templates = options.text.vocabulary(), options.text.template_set()
     proposer = None
     if options.proposer is not None:

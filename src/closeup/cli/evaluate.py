@@ -12,7 +12,7 @@ from closeup.cli.choices import Canvas, Encoder
 from closeup.cli.evaluate_detection import Detection, run_detection
 from closeup.cli.evaluate_forgetting import Forgetting, run_forgetting
 from closeup.cli.fields import Flag, Maybe
-from closeup.cli.files import check_folder, counted, save_picture
+from closeup.cli.files import check_folder, check_report, counted, save_picture
 from closeup.cli.model import ModelOptions
 from closeup.cli.output import show, show_json, table
 from closeup.cli.window import check_window
@@ -152,7 +152,7 @@ def run(options: Regions | Segmentation | Detection | Forgetting) -> int:
     if options.workers < 0:
         raise InputError(f"--workers {options.workers}: give 0 for none, or more.")
     if options.out is not None:
-        _check_report(options.out)
+        check_report(options.out)
     return _regions(options) if isinstance(options, Regions) else _segmentation(options)
 
 
@@ -247,9 +247,3 @@ def _segmentation(options: Segmentation) -> int:
         *(f"Written: {path}" for path in written),
     )
     return 0
-
-
-def _check_report(path: Path) -> None:
-    if path.is_dir():
-        raise InputError(f"--out {path}: this is a folder. Name a json file for the report.")
-    check_folder(path.parent)

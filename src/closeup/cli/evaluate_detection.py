@@ -7,7 +7,7 @@ from pathlib import Path
 
 from closeup.cli.choices import Precision
 from closeup.cli.fields import Flag, Maybe
-from closeup.cli.files import check_folder, counted
+from closeup.cli.files import check_report, counted
 from closeup.cli.output import show, show_json, table
 from closeup.data.registry import open_reader
 from closeup.errors import InputError
@@ -61,9 +61,7 @@ def run_detection(options: Detection) -> int:
     if options.workers < 0 or (options.limit is not None and options.limit < 1):
         raise InputError(f"--workers {options.workers} --limit {options.limit}: give 0 workers or more, and a record.")
     if options.out is not None:
-        if options.out.is_dir():
-            raise InputError(f"--out {options.out}: this is a folder. Name a json file for the report.")
-        check_folder(options.out.parent)
+        check_report(options.out)
     reader = open_reader(options.data, options.split)
     detector = load_detector(options.detector, device=options.device, precision=options.precision)
     with counted("evaluating") as tell:

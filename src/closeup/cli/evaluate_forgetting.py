@@ -12,7 +12,7 @@ from tyro.conf import arg
 
 from closeup.cli.choices import Encoder, Precision
 from closeup.cli.fields import Flag, Maybe
-from closeup.cli.files import check_folder, counted
+from closeup.cli.files import check_report, counted
 from closeup.cli.output import show, show_json, table
 from closeup.data.record import Reader
 from closeup.data.registry import open_reader
@@ -151,9 +151,7 @@ class Forgetting:
 def run_forgetting(options: Forgetting) -> int:
     """Measure both models and print the report."""
     if options.out is not None:
-        if options.out.is_dir():
-            raise InputError(f"--out {options.out}: this is a folder. Name a json file for the report.")
-        check_folder(options.out.parent)
+        check_report(options.out)
     reader = options.measuring.reader()
     before, after = options.measuring.load(options.before), options.measuring.load(options.after)
     report = options.measuring.compare(before, after, reader)

@@ -124,6 +124,13 @@ def check_folder(folder: Path, option: str = "--out") -> None:
         raise InputError(f"{option} {folder}: {existing} cannot be written to. Choose another folder for the output.")
 
 
+def check_report(path: Path) -> None:
+    """Hold that a report can be written at ``--out``, else raise InputError."""
+    if path.is_dir():
+        raise InputError(f"--out {path}: this is a folder. Name a json file for the report.")
+    check_folder(path.parent)
+
+
 def check_picture(path: Path) -> None:
     """Raise InputError unless a picture can be written there."""
     if path.suffix.lower() not in PICTURES:

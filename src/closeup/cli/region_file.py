@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -58,6 +58,11 @@ class RegionFile:
     def many(self) -> bool:
         """Whether the file tells which photo a region belongs to."""
         return self._reader is not None
+
+    def check(self, photos: Sequence[Path]) -> None:
+        """Raise InputError where there are several photos and the file does not tell them apart."""
+        if len(photos) > 1 and not self.many:
+            raise InputError(f"--regions {self._path}: bare regions belong to one photo, but {len(photos)} were given.")
 
     def of(self, photo: Path) -> PhotoRegions:
         """Return the regions of a photo; DataError if they are not what they should be, or there are none."""

@@ -31,7 +31,7 @@ class TrainOptions:
     """The folder of the finished head."""
 
     model: str = "tiny-clipself"
-    """The CLIP below it, a ViT: a name as in "tiny-clipself" or "ViT-B-16/openai", or a folder of a model."""
+    """The CLIP below it: a name as in "tiny-clipself" or "ViT-B-16/openai", or a folder of a model."""
 
     split: Maybe[str] = None
     """The split of a data set: train unless its line says otherwise."""
@@ -104,7 +104,7 @@ class TrainOptions:
 
 @dataclass(frozen=True)
 class FVitOptions(TrainOptions):
-    """Train a detector of any words on a frozen CLIP ViT (F-ViT of CLIPSelf, arXiv 2310.01403).
+    """Train a detector of any words on a frozen CLIP (F-ViT of CLIPSelf, arXiv 2310.01403).
 
     It learns to find boxes and to name them from the base words of a data set, and finds novel words too: there the
     frozen CLIP says more. How well it names them is CLIP's own skill at regions, so adapt the model first.

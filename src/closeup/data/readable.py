@@ -6,7 +6,20 @@ import warnings
 from dataclasses import replace
 
 from closeup.data.record import Reader, Record
+from closeup.data.registry import open_reader
+from closeup.data.spec import split_spec
 from closeup.errors import DataError, ImageError
+
+
+def open_album(line: str, split: str | None = None) -> Readable:
+    """Open a data set to train on, at ``train`` unless its line or ``split`` says otherwise; broken pictures left out.
+
+    Raises:
+        InputError: as ``open_reader`` does.
+        DataError: as ``open_reader`` does.
+    """
+    told = "split" in split_spec(line)[2]
+    return Readable(open_reader(line, split or (None if told else "train")))
 
 
 class Readable:

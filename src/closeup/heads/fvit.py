@@ -20,7 +20,6 @@ from collections.abc import Mapping, Sequence
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
-from torchvision.models.detection.image_list import ImageList
 from torchvision.models.detection.roi_heads import RoIHeads
 from torchvision.ops import clip_boxes_to_image
 
@@ -29,7 +28,7 @@ from closeup.heads.backbone import ClipPyramid, Levels
 from closeup.heads.box_head import BoxHead
 from closeup.heads.fvit_config import FVitConfig
 from closeup.heads.losses import box_loss, class_weighted_cross_entropy
-from closeup.heads.proposals import proposal_network
+from closeup.heads.proposals import listed, proposal_network
 from closeup.heads.region_pooling import PyramidPooling
 from closeup.match import cosine, fuse, probabilities, reduce_synonyms, word_weights
 from closeup.match.detections import Detections, Suppression, select
@@ -82,7 +81,7 @@ class FVit(nn.Module):
         boxes, labels = (torch.split(batch[name], counts) for name in ("boxes", "labels"))
         # torchvision counts classes from 1, and the background is 0.
         targets = [{"boxes": box, "labels": label + 1} for box, label in zip(boxes, labels, strict=True)]
-        proposed, given = self.proposals(_listed(images, sizes), levels, targets)
+        proposed, given = self.proposals(listed(images, sizes), levels, targets)
         proposed, _, found, deltas = self.sampler.select_training_samples(proposed, targets)
         classes = torch.cat(found)
         objects = (classes > 0).nonzero()[:, 0]
@@ -120,7 +119,7 @@ class FVit(nn.Module):
         count = len(novel) + 1
         owner = torch.arange(count, device=words.device) if owner is None else owner
         levels, maps = self.pyramid(images)
-        proposed, _ = self.proposals(_listed(images, sizes), levels)
+        proposed, _ = self.proposals(listed(images, sizes), levels)
         embeddings, deltas = self._read(levels, proposed)
         head = reduce_synonyms(self.head.logits(embeddings, words), owner, count).softmax(dim=1)
         regions = torch.cat(pool_boxes(maps, [boxes / self.clip.patch for boxes in proposed]))
@@ -143,7 +142,3 @@ class FVit(nn.Module):
     ) -> tuple[Float[Tensor, "regions dim"], Float[Tensor, "regions 4"]]:
         embeddings, deltas = self.head(self.pooling(levels, list(boxes)))
         return embeddings.float(), deltas.float()
-
-
-def _listed(images: Images, sizes: Sizes) -> ImageList:
-    return ImageList(images, [(int(height), int(width)) for height, width in sizes.tolist()])

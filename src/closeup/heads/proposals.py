@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 from torchvision.models.detection.anchor_utils import AnchorGenerator
 from torchvision.models.detection.image_list import ImageList
 from torchvision.models.detection.rpn import RegionProposalNetwork, RPNHead, concat_box_prediction_layers
+
+from closeup._types import Images
 
 SCALE = 8
 """Side of an anchor in cells of its level."""
@@ -68,6 +70,11 @@ def proposal_network(
         post_nms_top_n={"training": proposals, "testing": proposals},
         nms_thresh=0.7,
     )
+
+
+def listed(images: Images, sizes: Int[Tensor, "batch 2"]) -> ImageList:
+    """Return canvases with the height and width of the picture on each, as torchvision wants them."""
+    return ImageList(images, [(int(height), int(width)) for height, width in sizes.tolist()])
 
 
 def scored(

@@ -16,14 +16,13 @@ from typing import Any, Literal
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
-from torchvision.models.detection.image_list import ImageList
 
 from closeup._types import Boxes, Images
 from closeup.config import Config
 from closeup.errors import ConfigError
 from closeup.heads.backbone import ClipPyramid
 from closeup.heads.folder import clip_of, fill, read_head_card, write_head
-from closeup.heads.proposals import proposal_network, scored
+from closeup.heads.proposals import listed, proposal_network, scored
 from closeup.models.clip import Clip
 
 KIND = "rpn"
@@ -84,7 +83,7 @@ class Rpn(nn.Module):
         levels, _ = self.pyramid(images)
         counts = torch.bincount(batch["owners"], minlength=len(images)).tolist()
         targets = [{"boxes": boxes} for boxes in torch.split(batch["boxes"], counts)]
-        _, given = self.network(_listed(images, batch["sizes"]), levels, targets)
+        _, given = self.network(listed(images, batch["sizes"]), levels, targets)
         losses = {"objectness": given["loss_objectness"], "proposal_boxes": given["loss_rpn_box_reg"]}
         return {"loss": torch.stack(list(losses.values())).sum(), **losses}
 
@@ -92,7 +91,7 @@ class Rpn(nn.Module):
     def propose(self, images: Images, sizes: Int[Tensor, "batch 2"]) -> list[Proposals]:
         """Return the boxes of each picture, in pixels of its canvas; call in eval mode."""
         levels, _ = self.pyramid(images)
-        found = scored(self.network, _listed(images, sizes), levels)
+        found = scored(self.network, listed(images, sizes), levels)
         return [Proposals(boxes, logits) for boxes, logits in found]
 
 
@@ -150,7 +149,3 @@ def load_proposer(
     made = new_proposer(clip, (), (), templates="simple", size=card["size"], config=card["config"])
     fill(made.head, folder)
     return replace(made, name=str(folder))
-
-
-def _listed(images: Images, sizes: Int[Tensor, "batch 2"]) -> ImageList:
-    return ImageList(images, [(int(height), int(width)) for height, width in sizes.tolist()])

@@ -6,12 +6,13 @@ from dataclasses import dataclass
 
 import PIL.Image
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from closeup._types import Boxes, ImageLike, Labels
 from closeup.data.images import open_image
 from closeup.errors import InputError
+from closeup.geometry import Placement
 from closeup.heads.rpn import Proposals, Proposer
 from closeup.heads.saved import Detector
 from closeup.match import probabilities, score
@@ -100,11 +101,10 @@ def detect(
     bank = as_bank(clip, words, asked)
     picture = open_image(image)
     canvas, placement = clip.preprocess(picture, policy="longest-pad-corner", size=detector.size)
-    extent = placement.boxes_to_canvas(torch.tensor([[0.0, 0.0, picture.width, picture.height]]))[0]
     rows, owner = detector.rows(bank)
     (found,) = detector.head.detect(
         canvas[None].to(clip.device),
-        extent[[3, 2]].round().long()[None],
+        _shown(placement),
         rows.to(clip.device),
         detector.marks(bank.names),
         owner=owner.to(clip.device),
@@ -136,8 +136,7 @@ def propose_boxes(proposer: Proposer, image: ImageLike) -> Proposals:
     """
     picture = open_image(image)
     canvas, placement = proposer.clip.preprocess(picture, policy="longest-pad-corner", size=proposer.size)
-    extent = placement.boxes_to_canvas(torch.tensor([[0.0, 0.0, picture.width, picture.height]]))[0]
-    (found,) = proposer.head.propose(canvas[None].to(proposer.clip.device), extent[[3, 2]].round().long()[None])
+    (found,) = proposer.head.propose(canvas[None].to(proposer.clip.device), _shown(placement))
     return Proposals(placement.boxes_to_original(found.boxes.cpu()), found.logits.cpu())
 
 
@@ -194,3 +193,8 @@ def detect_zero_shot(
 def _check(threshold: float, limit: int) -> None:
     if not 0 <= threshold <= 1 or limit < 1:
         raise InputError(f"A threshold of {threshold} and at most {limit} objects: give 0 to 1, and 1 or more.")
+
+
+def _shown(placement: Placement) -> Int[Tensor, "1 2"]:
+    """Return height and width in pixels of the picture on a canvas whose corner it lies in."""
+    return torch.tensor([[round(placement.content[3]), round(placement.content[2])]])

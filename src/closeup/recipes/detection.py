@@ -83,8 +83,7 @@ class Detection(Recipe):
         if self._jitter is None:
             image, placement = self._clip.preprocess(picture, policy="longest-pad-corner", size=self._size)
             boxes = placement.boxes_to_canvas(boxes)
-            corner = placement.boxes_to_canvas(torch.tensor([[0.0, 0.0, picture.width, picture.height]]))[0, 2:]
-            width, height = corner.round().long().tolist()
+            width, height = (round(side) for side in placement.content[2:])
         else:
             scaled, boxes = rescaled(picture, boxes, self._size, float(rng.uniform(*self._jitter)), rng)
             width, height = scaled.size

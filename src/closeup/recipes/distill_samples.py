@@ -117,8 +117,7 @@ class DistillSamples:
                 cuts = self._crops(self._clip, picture, candidates, rows)
         seen = None if self._native is None else torch.cat([self._clip.preprocess(picture)[0][None], cuts])
         whole = self._wanted_whole(picture) if self._whole else None
-        corners = torch.tensor([[0.0, 0.0, picture.width, picture.height]])
-        extent = placement.boxes_to_canvas(corners)[0] / self._size
+        extent = torch.tensor(placement.content) / self._size
         return Sample(image, boxes, masks, regions, whole, seen, extent, record.captions)
 
     def collate(self, samples: Sequence[Sample]) -> dict[str, Tensor]:

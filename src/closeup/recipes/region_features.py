@@ -11,6 +11,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from closeup._types import Embeddings, Images
+from closeup.errors import InputError
 from closeup.models.clip import Clip
 from closeup.models.resnet import ResNetTower
 from closeup.models.routes import Route
@@ -101,8 +102,8 @@ class StageFeatures(RegionFeatures):
     def masks(
         self, features: FeatureMaps, masks: Float[Tensor, "regions _ _"], counts: Sequence[int]
     ) -> list[Float[Tensor, "_ dim"]]:
-        """Masks have no place here: the configuration refuses them."""
-        raise NotImplementedError("The fourth stage reads boxes.")
+        """Raise InputError: the fourth stage reads boxes."""
+        raise InputError("A CLIP ResNet reads boxes through its last stage, and no masks. Give boxes.")
 
 
 def per_picture(owners: Int[Tensor, " regions"], pictures: int) -> list[int]:

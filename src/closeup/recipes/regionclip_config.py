@@ -7,6 +7,7 @@ from math import ceil
 from typing import Literal, TypeAlias
 
 from closeup.errors import ConfigError
+from closeup.recipes import clipself_config
 from closeup.recipes.config import TrainConfig
 from closeup.recipes.region_config import RegionConfig, Regions
 from closeup.recipes.region_text import FEDERATED, TEMPERATURE, THRESHOLD
@@ -99,31 +100,10 @@ def paper(images: int = CC3M_IMAGES) -> tuple[RegionClipConfig, TrainConfig]:
 
 def clipself(images: int) -> tuple[RegionClipConfig, TrainConfig]:
     """Return the noun-label baseline of CLIPSelf's Table 6: its schedule, and 20 regions of a picture."""
-    return RegionClipConfig(objective="nouns", max_regions=20), TrainConfig(
-        steps=6 * ceil(images / 16),
-        batch_size=16,
-        rate=1e-5,
-        weight_decay=0.1,
-        betas=(0.9, 0.999),
-        epsilon=1e-8,
-        warmup=1000,
-        workers=4,
-    )
+    return RegionClipConfig(objective="nouns", max_regions=20), clipself_config.paper(images)[1]
 
 
 def tiny(images: int) -> tuple[RegionClipConfig, TrainConfig]:
     """Return what suits a model as small as tiny on the world: CLIPSelf's for it, and all boxes of a scene."""
-    training = TrainConfig(
-        steps=ceil(images / 8),
-        batch_size=8,
-        rate=1e-3,
-        optimizer="muon",
-        betas=(0.9, 0.999),
-        epsilon=1e-8,
-        warmup=100,
-        clip_norm=1.0,
-        workers=4,
-        log_every=50,
-        save_every=500,
-    )
-    return RegionClipConfig(size=256, scales=(128,) * 8 + (192,) * 2 + (256,), templates="simple"), training
+    distilled, training = clipself_config.tiny(images)
+    return RegionClipConfig(size=distilled.size, scales=distilled.scales, templates="simple"), training

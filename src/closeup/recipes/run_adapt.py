@@ -10,10 +10,8 @@ from typing import Any, Literal, TypeAlias
 import torch
 from accelerate import PartialState
 
-from closeup.data.readable import Readable
+from closeup.data.readable import open_album
 from closeup.data.record import Reader
-from closeup.data.registry import open_reader
-from closeup.data.spec import split_spec
 from closeup.errors import CloseupError, InputError, ModelError
 from closeup.models.blend import blend, blend_card, check_alpha
 from closeup.models.changes import save_changes
@@ -71,8 +69,7 @@ class Adaptation:
 
     def reader(self) -> Reader:
         """Open the pictures; one that is broken is left out with a warning, and the next stands in."""
-        told = "split" in split_spec(self.images)[2]
-        return Readable(open_reader(self.images, self.split or (None if told else "train")))
+        return open_album(self.images, self.split)
 
 
 @dataclass(frozen=True, slots=True)

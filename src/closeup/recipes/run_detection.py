@@ -11,10 +11,8 @@ import torch
 from accelerate import PartialState
 from torch import nn
 
-from closeup.data.readable import Readable
+from closeup.data.readable import open_album
 from closeup.data.record import Reader
-from closeup.data.registry import open_reader
-from closeup.data.spec import split_spec
 from closeup.errors import CloseupError, InputError, suggest
 from closeup.models.load import load
 from closeup.recipes.config import fitted
@@ -72,8 +70,7 @@ class DetectorTraining:
 
     def reader(self) -> Reader:
         """Open the pictures; one that is broken is left out with a warning, and the next stands in."""
-        told = "split" in split_spec(self.images)[2]
-        return Readable(open_reader(self.images, self.split or (None if told else "train")))
+        return open_album(self.images, self.split)
 
 
 def detector_words(reader: Reader, novel: Sequence[str] | None = None) -> tuple[tuple[str, ...], tuple[bool, ...]]:
@@ -101,7 +98,7 @@ def train_detector(wanted: DetectorTraining, out: str | Path, maker: Maker, *, r
         InputError: unknown names, no pictures, or an ``out`` that is no folder for a head.
         ConfigError: settings outside their range, or other ones than those of the training that is resumed.
         DataError: nothing to resume from, or pictures without labelled boxes.
-        ModelError: the model is unknown, or no ViT.
+        ModelError: the model is unknown, or has fewer than four blocks.
         CloseupError: a file cannot be written; what was saved before stays.
     """
     out = Path(out)
@@ -147,7 +144,7 @@ def train_detector(wanted: DetectorTraining, out: str | Path, maker: Maker, *, r
     figures = finished.figures or last_logged(out)
     if here.is_main_process:
         try:
-            maker.save(made, out, {**{"trained": card}, "figures": figures, **surroundings()}, dtype=wanted.dtype)
+            maker.save(made, out, {"trained": card, "figures": figures, **surroundings()}, dtype=wanted.dtype)
         except OSError as error:
             raise CloseupError(
                 f"Cannot write the head to {out}: {error.strerror or error}. What was learned is kept in "
