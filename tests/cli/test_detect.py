@@ -12,7 +12,7 @@ from closeup.data.world import World
 from closeup.heads.rpn import load_proposer
 from closeup.heads.saved import load_detector
 from closeup.models import load
-from closeup.predict import detect_zero_shot, evaluate_detection, propose_boxes
+from closeup.predict import detect_zero_shot, evaluate_detection, evaluate_zero_shot_detection, propose_boxes
 from commands import Run, Write, files_below
 
 WORDS = ("--words", "star, circle, a zebra")
@@ -79,7 +79,7 @@ def test_a_detector_is_measured_on_base_and_novel_words(closeup: Run, tmp_path: 
     assert set(ran.json["summary"]) == {
         f"{group} {what}" for group in ("novel", "base", "all") for what in ("AP50", "AP")
     }
-    assert {row["class"] for row in ran.json["per_class"] if row["learned"] == "no"} <= set(World.novel)
+    assert {row["class"] for row in ran.json["per_class"] if row["group"] == "novel"} <= set(World.novel)
     assert json.loads((tmp_path / "report.json").read_text())["images"] == 4
     shown = closeup(*words)
     assert "novel AP50" in shown.out
@@ -101,6 +101,28 @@ def test_a_clip_alone_names_boxes_that_are_given(
     shown = closeup("detect", photo, *WORDS, *clip, "--limit", "2", "--threshold", "0")
     assert shown.code == 0, shown.err
     assert "x0 y0 x1 y1" in shown.out
+
+
+def test_a_clip_alone_is_measured_with_true_boxes_and_with_a_proposers(
+    closeup: Run, tmp_path: Path, small_clip_folder: Path
+) -> None:
+    novel = tmp_path / "novel.txt"
+    novel.write_text("star\n", encoding="utf-8")
+    clip = ("--model", small_clip_folder, "--precision", "fp32", "--novel", novel)
+    words = ("evaluate", "detection", "--data", "world?size=64", "--limit", "2", *clip)
+    ran = closeup(*words, "--json")
+    assert ran.code == 0, ran.err
+    world, loaded = World("val", count=2, size=(64, 64)), load(small_clip_folder, precision="fp32")
+    expected = evaluate_zero_shot_detection(loaded, world, novel=("star",))
+    assert ran.json["summary"] == expected.to_dict()["summary"]
+    assert closeup(*words, "--boxes", "found").code == 0
+    for wrong, message in (
+        (("--detector", "none", *clip), "Drop --proposer and --novel"),
+        (("--proposer", "none"), "no trained head"),
+    ):
+        told = closeup("evaluate", "detection", "--data", "world?size=64", *wrong)
+        assert told.code == 2
+        assert message in told.err
 
 
 Words = Callable[[Path], list[object]]

@@ -14,9 +14,16 @@ from closeup.data.record import Record
 from closeup.data.world import World
 from closeup.errors import DataError, InputError
 from closeup.evaluate import AveragePrecision
+from closeup.heads.rpn import Proposer, new_proposer
 from closeup.heads.saved import Detector, new_detector
-from closeup.match.detections import Detections
-from closeup.predict import detect, evaluate_detection
+from closeup.match.detections import Detections, Suppression
+from closeup.predict import (
+    detect,
+    detect_zero_shot,
+    evaluate_detection,
+    evaluate_zero_shot_detection,
+    propose_boxes,
+)
 from tiny_clips import vit_clip
 from tiny_towers import randomise
 
@@ -106,3 +113,73 @@ def test_what_cannot_be_measured_is_said(detector: Detector, changes: dict[str, 
 def test_other_sentences_may_be_asked_for(detector: Detector) -> None:
     report = evaluate_detection(detector, WORLD, templates="vild-63", limit=1, workers=0)
     assert report.provenance.templates == "vild-63"
+
+
+@pytest.fixture
+def proposer() -> Proposer:
+    torch.manual_seed(0)
+    small = {"channels": 16, "proposals": 30, "candidates": 60}
+    made = new_proposer(vit_clip(layers=4), (), (), templates="simple", size=96, config=small)
+    randomise(made.head, 0)
+    made.head.eval()
+    return made
+
+
+@pytest.mark.parametrize("source", ["truth", "found", "proposer"])
+@pytest.mark.parametrize("how", ["dense", "crop"])
+def test_a_clip_alone_is_measured_on_the_boxes_that_it_is_given(source: str, how: str, proposer: Proposer) -> None:
+    clip, names = vit_clip(), things()
+    report = evaluate_zero_shot_detection(
+        clip,
+        WORLD,
+        boxes=proposer if source == "proposer" else source,
+        how=how,
+        workers=0,  # type: ignore[arg-type]
+    )
+    metric = AveragePrecision(names)
+    for index in range(4):
+        record = WORLD[index]
+        assert record.boxes is not None
+        assert record.labels is not None
+        kept = [row for row, label in enumerate(record.labels.tolist()) if WORLD.things[label]]
+        true, logits = record.boxes[kept].float(), None
+        boxes = true if source == "truth" else None
+        if source == "proposer":
+            proposed = propose_boxes(proposer, record.load())
+            boxes, logits = proposed.boxes, proposed.logits
+        found = detect_zero_shot(clip, record.load(), names, boxes=boxes, logits=logits, how=how, threshold=0.001)
+        labels = torch.tensor([names.index(WORLD.names[label]) for label in record.labels[kept].tolist()])
+        metric.add(true, labels.long(), found.boxes, found.labels, found.scores)
+    np.testing.assert_allclose(report.scores.ap, metric.compute().ap)
+    assert report.novel == tuple(name in World.novel for name in names)
+    assert report.provenance.region_encoder == how
+
+
+def test_true_boxes_leave_only_the_naming() -> None:
+    """With one word for the one class that there is, every true box is right."""
+
+    @dataclass(frozen=True)
+    class OneClass:
+        names: tuple[str, ...] = ("thing",)
+        things: tuple[bool, ...] = (True,)
+
+        def __len__(self) -> int:
+            return 4
+
+        def __getitem__(self, index: int, /) -> Record:
+            record = WORLD[index]
+            assert record.labels is not None
+            return replace(record, labels=torch.zeros_like(record.labels))
+
+    report = evaluate_zero_shot_detection(vit_clip(), OneClass(), workers=0, suppression=Suppression(overlap=1.0))
+    assert report.summary()["all AP"] == 1
+    assert np.isnan(report.summary()["novel AP"])
+
+
+def test_novel_words_of_a_clip_alone_are_told_apart_by_name() -> None:
+    report = evaluate_zero_shot_detection(vit_clip(), WORLD, novel=("star",), limit=1, workers=0)
+    assert [name for name, new in zip(things(), report.novel, strict=True) if new] == ["star"]
+    with pytest.raises(InputError, match="'stra' is no thing of the data set"):
+        evaluate_zero_shot_detection(vit_clip(), WORLD, novel=("stra",), workers=0)
+    with pytest.raises(DataError, match="no labelled boxes"):
+        evaluate_zero_shot_detection(vit_clip(), Unlabelled(), workers=0)

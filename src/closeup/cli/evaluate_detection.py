@@ -1,32 +1,57 @@
-"""The part ``detection`` of the verb ``evaluate``: average precision of a detector, base and novel words apart."""
+"""The part ``detection`` of the verb ``evaluate``: average precision, base and novel words apart."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Annotated, Literal
 
-from closeup.cli.choices import Precision
+from tyro.conf import arg
+
 from closeup.cli.fields import Flag, Maybe
 from closeup.cli.files import check_report, counted
+from closeup.cli.model import ModelOptions
 from closeup.cli.output import show, show_json, table
+from closeup.data.record import Reader
 from closeup.data.registry import open_reader
 from closeup.errors import InputError
+from closeup.heads.rpn import load_proposer
 from closeup.heads.saved import load_detector
-from closeup.predict.evaluate_detection import evaluate_detection
+from closeup.match.detections import Objectness
+from closeup.predict import DetectionReport, evaluate_detection, evaluate_zero_shot_detection
+from closeup.predict.evaluate_regions import Progress
+from closeup.text import Vocabulary
 
 
 @dataclass(frozen=True)
 class Detection:
-    """Measure a detector: average precision of every class, by COCO's rules.
+    """Measure detection: average precision of every class, by COCO's rules.
 
-    Words that the detector learned and words that it did not compete at once, and are told apart in the figures.
+    A trained detector finds boxes and names them; words that it learned and words that it did not compete at once, and
+    are told apart in the figures. Without one a CLIP alone names boxes (RegionCLIP's Table 4): the true ones, a
+    proposer's, or those that are found without labels.
 
         closeup evaluate detection --detector my-detector --data world --limit 200
         closeup evaluate detection --detector my-detector --data coco:/data/coco --json
+        closeup evaluate detection --model tiny-clipself --boxes truth --data world
+        closeup evaluate detection --model my-clip --proposer my-rpn --data coco:/data/coco --novel novel-17.txt
     """
 
-    detector: Path
-    """The folder of a trained detector, as closeup train makes one."""
+    detector: Maybe[Path] = None
+    """The folder of a trained detector, as closeup train makes one. It names its CLIP; give --model
+    only if that CLIP lies elsewhere now."""
+
+    proposer: Maybe[Path] = None
+    """The folder of a trained proposer, as closeup train rpn makes one: boxes for a CLIP alone."""
+
+    boxes: Literal["truth", "found"] = "truth"
+    """Boxes for a CLIP alone, where no proposer is given: the true ones, or those found without labels."""
+
+    objectness: Objectness = "sigmoid"
+    """How a proposer's logit takes part in a score: as a probability, or raw, as RegionCLIP's code has it."""
+
+    how: Literal["dense", "crop"] = "dense"
+    """How a CLIP alone reads a box: off the dense map, or cut out."""
 
     data: str = "world"
     """A data set with labelled boxes: "world", "coco:/data/coco", "lvis:/data/lvis", ..."""
@@ -37,17 +62,14 @@ class Detection:
     limit: Maybe[int] = None
     """Only the first so many records."""
 
+    novel: Maybe[Path] = None
+    """For a CLIP alone: a file of the words to tell apart as novel, one a line; the data set's own unless given."""
+
     templates: Maybe[str] = None
-    """The sentences around a word; those that the detector learned with unless given."""
+    """The sentences around a word; those that the detector learned with, or "simple", unless given."""
 
     workers: int = 2
     """Threads that read records ahead."""
-
-    precision: Precision = "auto"
-    """Arithmetic: "auto" is bf16 where the machine is faster at it and the model bears it."""
-
-    device: str = "auto"
-    """Where to compute: "auto", "cpu", "cuda", "cuda:1"."""
 
     out: Maybe[Path] = None
     """A json file for the whole report."""
@@ -55,23 +77,22 @@ class Detection:
     json: Flag = False
     """Print the report as one json document instead of a table."""
 
+    clip: Annotated[ModelOptions, arg(name="")] = field(default_factory=ModelOptions)
+
 
 def run_detection(options: Detection) -> int:
     """Measure and print the report."""
+    options.clip.check()
     if options.workers < 0 or (options.limit is not None and options.limit < 1):
         raise InputError(f"--workers {options.workers} --limit {options.limit}: give 0 workers or more, and a record.")
+    if options.detector is not None and (options.proposer is not None or options.novel is not None):
+        raise InputError("--detector brings its own boxes and knows its novel words. Drop --proposer and --novel.")
     if options.out is not None:
         check_report(options.out)
     reader = open_reader(options.data, options.split)
-    detector = load_detector(options.detector, device=options.device, precision=options.precision)
     with counted("evaluating") as tell:
-        report = evaluate_detection(
-            detector,
-            reader,
-            templates=options.templates,
-            limit=options.limit,
-            workers=options.workers,
-            on_progress=tell,
+        report = (
+            _trained(options, options.detector, reader, tell) if options.detector else _alone(options, reader, tell)
         )
     written = [] if options.out is None else [report.save(options.out)]
     if options.json:
@@ -81,8 +102,42 @@ def run_detection(options: Detection) -> int:
     show(
         table(list(rows[0]), [list(row.values()) for row in rows]) if rows else "No record has an object.",
         table(list(means), [list(means.values())]),
-        f"{report.images} images of {options.data}, detector {options.detector}. AP50: average precision at an IoU of "
-        "0.5; AP: the mean over 0.5 to 0.95; both 0 to 1.",
+        f"{report.images} images of {options.data}, {options.detector or report.provenance.model}. AP50: average "
+        "precision at an IoU of 0.5; AP: the mean over 0.5 to 0.95; both 0 to 1.",
         *(f"Written: {path}" for path in written),
     )
     return 0
+
+
+def _trained(options: Detection, folder: Path, reader: Reader, tell: Progress) -> DetectionReport:
+    clip = None if options.clip.model == ModelOptions().model else options.clip.load()
+    detector = load_detector(folder, device=options.clip.device, precision=options.clip.precision, clip=clip)
+    return evaluate_detection(
+        detector,
+        reader,
+        templates=options.templates,
+        limit=options.limit,
+        workers=options.workers,
+        on_progress=tell,
+    )
+
+
+def _alone(options: Detection, reader: Reader, tell: Progress) -> DetectionReport:
+    novel = None if options.novel is None else Vocabulary.from_file(options.novel).names
+    proposer = None
+    if options.proposer is not None:
+        proposer = load_proposer(options.proposer, device=options.clip.device, precision=options.clip.precision)
+    return evaluate_zero_shot_detection(
+        options.clip.load(),
+        reader,
+        boxes=options.boxes if proposer is None else proposer,
+        objectness=options.objectness,
+        how=options.how,
+        novel=novel,
+        templates=options.templates,
+        route=options.clip.route,
+        size=options.clip.size,
+        limit=options.limit,
+        workers=options.workers,
+        on_progress=tell,
+    )

@@ -9,8 +9,9 @@ from closeup.predict.detect import DetectionResult as DetectionResult
 from closeup.predict.detect import detect as detect
 from closeup.predict.detect import detect_zero_shot as detect_zero_shot
 from closeup.predict.detect import propose_boxes as propose_boxes
-from closeup.predict.evaluate_detection import DetectionReport as DetectionReport
+from closeup.predict.detection_report import DetectionReport as DetectionReport
 from closeup.predict.evaluate_detection import evaluate_detection as evaluate_detection
+from closeup.predict.evaluate_detection import evaluate_zero_shot_detection as evaluate_zero_shot_detection
 from closeup.predict.evaluate_regions import evaluate_regions as evaluate_regions
 from closeup.predict.evaluate_segmentation import SegmentationReport as SegmentationReport
 from closeup.predict.evaluate_segmentation import evaluate_segmentation as evaluate_segmentation

@@ -1,76 +1,40 @@
-"""A detector measured: average precision over a reader's boxes, base and novel words apart."""
+"""Detection measured: average precision over a reader's boxes, base and novel words apart."""
 
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Callable, Mapping
+from typing import Literal, TypeAlias
 
 import torch
 
-from closeup._types import IGNORE
-from closeup.data.record import Reader
-from closeup.errors import DataError, InputError
-from closeup.evaluate import AveragePrecision, DetectionScores
+from closeup._types import IGNORE, Boxes, Labels
+from closeup.data.record import Reader, Record
+from closeup.errors import DataError, InputError, suggest
+from closeup.evaluate import AveragePrecision
+from closeup.heads.rpn import Proposer
 from closeup.heads.saved import Detector
-from closeup.match.detections import Suppression
-from closeup.predict.detect import LIMIT, detect
+from closeup.match.detections import Objectness, Suppression
+from closeup.models.clip import Clip
+from closeup.models.preprocess import Size
+from closeup.models.routes import Route
+from closeup.predict.detect import LIMIT, DetectionResult, detect, detect_zero_shot, propose_boxes
+from closeup.predict.detection_report import DetectionReport
 from closeup.predict.evaluate_regions import Progress
 from closeup.predict.prefetch import prefetched
-from closeup.predict.provenance import Provenance
-from closeup.predict.report import Report
 from closeup.predict.words import Words, as_bank
-from closeup.text import Templates
+from closeup.text import Templates, TextBank
 
 THRESHOLD = 0.01
 """Scores that count, as in F-ViT's protocol: average precision wants the doubtful ones too."""
 
+ZERO_SHOT_THRESHOLD = 0.001
+"""Of a CLIP alone (RegionCLIP's zero-shot inference on COCO)."""
 
-@dataclass(frozen=True, slots=True, eq=False)
-class DetectionReport(Report):
-    """Average precision by class, which classes the detector did not learn, and what made it."""
+BoxSource: TypeAlias = Literal["truth", "found"] | Proposer
+"""Whose boxes a CLIP names: the data set's own, those found in the picture without labels, or a proposer's."""
 
-    scores: DetectionScores
-    novel: tuple[bool, ...]
-    images: int
-    seconds: float
-    """Wall-clock seconds per image, reading included."""
-    provenance: Provenance
-
-    def summary(self) -> dict[str, float]:
-        """Return AP50 and AP of novel, base and all classes, 0 to 1; NaN where there is no such class."""
-        base = [not mark for mark in self.novel]
-        groups = {"novel": list(self.novel), "base": base, "all": [True] * len(base)}
-        return {
-            f"{name} {label}": self.scores.mean(group, at50=at50)
-            for at50, label in ((True, "AP50"), (False, "AP"))
-            for name, group in groups.items()
-        }
-
-    def table(self) -> list[dict[str, str | float | int]]:
-        """Return one row for each class that has objects."""
-        rows = zip(self.scores.names, self.novel, self.scores.objects, self.scores.ap50, self.scores.ap, strict=True)
-        return [
-            {
-                "class": name,
-                "learned": "no" if new else "yes",
-                "objects": count,
-                "AP50": float(ap50),
-                "AP": float(ap),
-            }
-            for name, new, count, ap50, ap in rows
-            if count
-        ]
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return plain values, fit for JSON; a figure that does not exist is None."""
-        return {
-            "summary": {name: None if value != value else value for name, value in self.summary().items()},
-            "per_class": self.table(),
-            "images": self.images,
-            "seconds_per_image": self.seconds,
-            "provenance": self.provenance.to_dict(),
-        }
+Find: TypeAlias = Callable[[Record, TextBank], DetectionResult]
 
 
 def evaluate_detection(
@@ -88,31 +52,130 @@ def evaluate_detection(
 ) -> DetectionReport:
     """Detect in every record of a reader among the names of its things, and compare with its boxes by COCO's rules.
 
-    All words compete at once, learned and novel (the generalised protocol). ``words`` has one word per thing, in the
-    reader's order (None: its names). ``limit_found`` are the objects of a picture that count at most; ``limit``,
-    ``workers`` and ``on_progress`` are as in ``evaluate_regions``, all other arguments as in ``detect``.
+    All words compete at once, learned and novel (the generalised protocol); those that the detector did not learn are
+    the novel ones. ``words`` has one word per thing, in the reader's order (None: its names). ``limit_found`` are the
+    objects of a picture that count at most; ``limit``, ``workers`` and ``on_progress`` are as in ``evaluate_regions``,
+    all other arguments as in ``detect``.
 
     Raises:
         InputError: there are no things, or words do not fit them; and as ``detect`` does.
         DataError: a record has no labelled boxes.
     """
+
+    def find(record: Record, bank: TextBank) -> DetectionResult:
+        return detect(detector, record.load(), bank, threshold=threshold, limit=limit_found, suppression=suppression)
+
+    bank = _bank(detector.clip, reader, words, templates or detector.templates)
+    return _measured(find, reader, bank, tuple(detector.marks(bank.names)), limit, workers, on_progress)
+
+
+def evaluate_zero_shot_detection(
+    clip: Clip,
+    reader: Reader,
+    *,
+    boxes: BoxSource = "truth",
+    objectness: Objectness = "sigmoid",
+    how: str = "dense",
+    words: Words | None = None,
+    templates: str | Templates | None = None,
+    novel: tuple[str, ...] | None = None,
+    route: str | Route = "value",
+    size: int | Size | None = None,
+    threshold: float = ZERO_SHOT_THRESHOLD,
+    limit_found: int = LIMIT,
+    suppression: Suppression | None = None,
+    limit: int | None = None,
+    workers: int = 2,
+    on_progress: Progress | None = None,
+) -> DetectionReport:
+    """Let a CLIP alone name boxes of every record of a reader, and compare with the true ones by COCO's rules.
+
+    ``boxes`` are the true ones (all is in the naming then), those of a proposer, whose objectness takes part in the
+    score, or those that are found without labels. ``novel`` are the names to tell apart in the figures (None: the
+    reader's own, if it has some). Other arguments as in ``evaluate_detection`` and ``detect_zero_shot``.
+
+    Raises:
+        InputError: as ``evaluate_detection``, and for novel names that are no things of the reader.
+        DataError: a record has no labelled boxes.
+
+    Source: RegionCLIP (arXiv 2112.09106), Table 4: zero-shot inference with true boxes and with an RPN's.
+    """
+    things = _things(reader)
+
+    def find(record: Record, bank: TextBank) -> DetectionResult:
+        given, logits = None, None
+        if isinstance(boxes, Proposer):
+            proposed = propose_boxes(boxes, record.load())
+            given, logits = proposed.boxes, proposed.logits
+        elif boxes == "truth":
+            given = _truth(record, things)[0]
+        return detect_zero_shot(
+            clip,
+            record.load(),
+            bank,
+            boxes=given,
+            logits=logits,
+            objectness=objectness,
+            how=how,
+            route=route,
+            size=size,
+            threshold=threshold,
+            limit=limit_found,
+            suppression=suppression,
+        )
+
+    bank = _bank(clip, reader, words, templates)
+    names = [reader.names[label] for label in things]
+    apart = tuple(getattr(reader, "novel", ())) if novel is None else novel
+    for name in apart:
+        if name not in names:
+            raise InputError(f"The novel word {name!r} is no thing of the data set. {suggest(name, names)}")
+    return _measured(find, reader, bank, tuple(name in apart for name in names), limit, workers, on_progress)
+
+
+def _things(reader: Reader) -> Mapping[int, int]:
+    """Return the place of each of the reader's labels that is a thing among the things."""
     things = reader.things or (True,) * len(reader.names)
-    places = {label: place for place, label in enumerate(label for label, thing in enumerate(things) if thing)}
-    names = [reader.names[label] for label in places]
+    return {label: place for place, label in enumerate(label for label, thing in enumerate(things) if thing)}
+
+
+def _bank(clip: Clip, reader: Reader, words: Words | None, templates: str | Templates | None) -> TextBank:
+    """Return the words of the reader's things, embedded."""
+    names = [reader.names[label] for label in _things(reader)]
     if not names:
         raise InputError("The reader has no names of things, so there is nothing to detect. Give one with labels.")
-    bank = as_bank(detector.clip, names if words is None else words, templates or detector.templates)
+    bank = as_bank(clip, names if words is None else words, templates)
     if len(bank) != len(names):
         raise InputError(f"{len(bank)} words for {len(names)} things of the reader: give one word per thing.")
-    metric = AveragePrecision(names)
+    return bank
+
+
+def _truth(record: Record, things: Mapping[int, int]) -> tuple[Boxes, Labels]:
+    """Return a record's boxes of things, and their places; boxes to ignore are not among them."""
+    if record.boxes is None or record.labels is None:
+        raise DataError(f"Record {record.id!r} has no labelled boxes: there is nothing to compare with.")
+    places = torch.tensor([things.get(label, IGNORE) for label in record.labels.tolist()], dtype=torch.long)
+    known = places != IGNORE
+    return record.boxes.float()[known], places[known]
+
+
+def _measured(
+    find: Find,
+    reader: Reader,
+    bank: TextBank,
+    novel: tuple[bool, ...],
+    limit: int | None,
+    workers: int,
+    on_progress: Progress | None,
+) -> DetectionReport:
+    things = _things(reader)
+    metric = AveragePrecision([reader.names[label] for label in things])
     count = len(reader) if limit is None else min(limit, len(reader))
     start, made = time.perf_counter(), None
     for done, record in enumerate(prefetched(reader.__getitem__, count, workers), start=1):
-        if record.boxes is None or record.labels is None:
-            raise DataError(f"Record {record.id!r} has no labelled boxes: there is nothing to compare with.")
-        found = detect(detector, record.load(), bank, threshold=threshold, limit=limit_found, suppression=suppression)
-        labels = torch.tensor([places.get(label, IGNORE) for label in record.labels.tolist()], dtype=torch.long)
-        metric.add(record.boxes.float(), labels, found.boxes, found.labels, found.scores)
+        boxes, labels = _truth(record, things)
+        found = find(record, bank)
+        metric.add(boxes, labels, found.boxes, found.labels, found.scores)
         made = found.provenance
         if on_progress is not None:
             on_progress(done, count)
@@ -120,7 +183,7 @@ def evaluate_detection(
         raise InputError("The reader has no records. Give some.")
     return DetectionReport(
         scores=metric.compute(),
-        novel=tuple(detector.marks(bank.names)),
+        novel=novel,
         images=count,
         seconds=(time.perf_counter() - start) / count,
         provenance=made,
