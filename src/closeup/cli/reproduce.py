@@ -27,13 +27,15 @@ class Options:
     kept from the file that is there.
 
         closeup reproduce clipself
+        closeup reproduce regionclip
+        closeup reproduce detection --train
         closeup reproduce clipself --tables regions forgetting --json
         closeup reproduce clipself --train --work runs/clipself
         closeup reproduce clipself --train --tables blocks
     """
 
     name: Positional[str]
-    """Which paper: "clipself"."""
+    """Which paper or task: "clipself", "regionclip" or "detection"."""
 
     out: Path = Path(".")
     """The folder under which results/ and docs/results/ are written."""

@@ -8,20 +8,13 @@ from typing import TypeAlias
 from closeup.data.world import World
 from closeup.models.load import packaged_models
 from closeup.predict import clusters
-from closeup.recipes.run_adapt import adapt
-from closeup.recipes.runs import is_started
 from closeup.reproduce import clipself_tables as tables
 from closeup.reproduce.clipself_blends import blends, blends_curve
-from closeup.reproduce.clipself_models import (
-    ABLATION_PICTURES,
-    ABLATION_SIZE,
-    Training,
-    ablation_trainings,
-    shipped_trainings,
-)
+from closeup.reproduce.clipself_models import ablation_trainings, shipped_trainings
 from closeup.reproduce.measure import Measurements, Scale
 from closeup.reproduce.result import Row
 from closeup.reproduce.run import Found, Part, Pictures, Reproduction, Wanted
+from closeup.reproduce.trainings import ABLATION_PICTURES, ABLATION_SIZE, made
 from closeup.viz import draw_curves, draw_sheet
 
 QUICK = Scale(
@@ -34,21 +27,12 @@ QUICK = Scale(
     alphas=(0.0, 0.5, 1.0),
     workers=0,
 )
-QUICK_SHARE = 2e-4
 KMEANS_SCENES = (3, 7, 11)
 KMEANS = 8
 
 TableOf: TypeAlias = Callable[[Measurements, Mapping[str, str]], tuple[list[Row], list[str]]]
 Draw: TypeAlias = Callable[[Measurements, Mapping[str, str], list[Row]], Pictures]
 Measure: TypeAlias = Callable[[Wanted, Measurements], Found]
-
-
-def made(training: Training, wanted: Wanted) -> str:
-    """Make a model, or go on where its training was stopped, and return its folder."""
-    out = wanted.work / training.name
-    adaptation = training.adaptation(wanted.work, share=QUICK_SHARE if wanted.quick else 1.0)
-    adapt(adaptation, out, resume=is_started(out))
-    return str(out)
 
 
 def models(wanted: Wanted) -> dict[str, str]:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from closeup.reproduce.clipself_paper import BOXES
-from closeup.reproduce.clipself_tables import KEPT_ROW, PROPOSALS_ROW, RAW_ROW, RETRIEVED, WHOLE
-from closeup.reproduce.measure import Measurements, between, classification, first_hits, top
+from closeup.reproduce.clipself_tables import KEPT_ROW, PROPOSALS_ROW, RAW_ROW, RETRIEVED, WHOLE, whole_rows
+from closeup.reproduce.measure import Measurements, between, top
 from closeup.reproduce.result import Row
 from closeup.reproduce.run import Pictures
 from closeup.viz import draw_curves
@@ -26,11 +26,7 @@ def blends(measured: Measurements, models: Mapping[str, str]) -> tuple[list[Row]
             report = measured.dense(model, scale.size, scale.trend_scenes)
             whole = measured.whole(model, scale.curve_close_ups)
             label = f"{name}, alpha {alpha:g}"
-            rows += [
-                Row(label, BOXES, (top(report, "dense", "boxes", "things"),)),
-                Row(label, WHOLE, (classification(whole),)),
-                Row(label, RETRIEVED, (first_hits(whole),)),
-            ]
+            rows += [Row(label, BOXES, (top(report, "dense", "boxes", "things"),)), *whole_rows(label, whole)]
     return rows, [_finding(name, rows) for name in ADAPTED]
 
 

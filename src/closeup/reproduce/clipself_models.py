@@ -3,23 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
-from closeup.recipes.run_adapt import Adaptation
+from closeup.reproduce.trainings import ABLATION_PICTURES, ABLATION_SIZE, PICTURES, Training
 
-RAW = "tiny"
 PATCHES = "tiny-clipself-patches"
 PROPOSALS = "tiny-clipself-proposals"
 KEPT = "tiny-clipself"
 
-PICTURES = 108_000
-"""Scenes of the world that each model that ships has seen, each once."""
-ABLATION_PICTURES = 10_000
-"""Scenes for each row of an ablation: enough to tell settings apart, in a tenth of the time."""
-ABLATION_SIZE = 128
-"""Side of the student's pictures in ablations, unless that is what is varied: half that of the scenes."""
 RECOVERY_PICTURES = 40_000
 """Scenes in which the adapted model gets back what it forgot."""
 RECOVERY_RATE = 5e-4
@@ -28,33 +19,6 @@ RECOVERY_RATE = 5e-4
 SPLITS = (2, 4, 6, 8)
 BLOCKS = (1, 2, 4, 6)
 SIZES = (64, 128, 192, 256)
-
-
-@dataclass(frozen=True, slots=True)
-class Training:
-    """One model to make: its name, and how it differs from the preset ``tiny``."""
-
-    name: str
-    pictures: int
-    config: Mapping[str, Any] = field(default_factory=dict)
-    training: Mapping[str, Any] = field(default_factory=dict)
-    start: str | None = None
-    """The training whose result learning goes on from."""
-
-    def adaptation(self, work: Path, *, share: float = 1.0, seed: int = 0) -> Adaptation:
-        """Return it as an adaptation; ``share`` of the pictures, for a look at whether all of it runs."""
-        pictures = max(8, round(self.pictures * share))
-        return Adaptation(
-            recipe="clipself",
-            images=f"world?count={pictures}",
-            model=RAW,
-            start=None if self.start is None else str(work / self.start),
-            preset="tiny",
-            config=dict(self.config),
-            training={**self.training, "seed": seed},
-            dtype="fp16",
-            form="changes",
-        )
 
 
 def shipped_trainings() -> list[Training]:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
+from closeup.predict.forgetting_report import Figure
 from closeup.predict.region_report import RegionReport
-from closeup.reproduce.clipself_models import ABLATION_SIZE, KEPT, PATCHES, PROPOSALS, RAW
+from closeup.reproduce.clipself_models import KEPT, PATCHES, PROPOSALS
 from closeup.reproduce.clipself_paper import (
     BOXES,
     CROPS,
@@ -18,6 +19,7 @@ from closeup.reproduce.clipself_paper import (
 )
 from closeup.reproduce.measure import Measurements, classification, first_hits, top
 from closeup.reproduce.result import Paper, Row
+from closeup.reproduce.trainings import ABLATION_SIZE, RAW
 
 CROP_ROW = "crops, raw"
 RAW_ROW = "map, raw"
@@ -86,18 +88,24 @@ def windows(measured: Measurements, models: Mapping[str, str]) -> tuple[list[Row
 
 def forgetting(measured: Measurements, models: Mapping[str, str]) -> tuple[list[Row], list[str]]:
     """Return what each model gains on regions and loses on whole images, in the units of the other tables."""
+    rows = gained_and_lost(measured, models)
+    return rows, _forgetting_findings(rows, list(models))
+
+
+def gained_and_lost(measured: Measurements, models: Mapping[str, str]) -> list[Row]:
+    """Return regions, zero-shot accuracy and retrieval of each model, a row of five figures."""
     scale = measured.scale
     rows: list[Row] = []
     for name, model in models.items():
         report, whole = measured.dense(model, scale.size, scale.scenes), measured.whole(model, scale.close_ups)
-        rows += [
-            Row(name, BOXES, (top(report, "dense", "boxes", "things"),)),
-            Row(name, THINGS, (top(report, "dense", "masks", "things"),)),
-            Row(name, STUFF, (top(report, "dense", "masks", "stuff"),)),
-            Row(name, WHOLE, (classification(whole),)),
-            Row(name, RETRIEVED, (first_hits(whole),)),
-        ]
-    return rows, _forgetting_findings(rows, list(models))
+        rows += [row for row in map_rows(name, report, {}) if row.metric in (BOXES, THINGS, STUFF)]
+        rows += whole_rows(name, whole)
+    return rows
+
+
+def whole_rows(name: str, whole: Sequence[Figure]) -> list[Row]:
+    """Return a model's figures of whole images: zero-shot accuracy and retrieval."""
+    return [Row(name, WHOLE, (classification(whole),)), Row(name, RETRIEVED, (first_hits(whole),))]
 
 
 def ablation(measured: Measurements, trained: Mapping[str, str], *, own_size: bool) -> tuple[list[Row], list[str]]:

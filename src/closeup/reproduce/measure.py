@@ -9,10 +9,14 @@ from functools import lru_cache
 from typing import TypeAlias
 
 from closeup.data.world import World
+from closeup.heads.rpn import load_proposer
+from closeup.heads.saved import load_detector
 from closeup.models.blend import blend
 from closeup.models.clip import Clip
 from closeup.models.load import load
 from closeup.models.windows import Window
+from closeup.predict.detection_report import DetectionReport
+from closeup.predict.evaluate_detection import evaluate_detection, evaluate_zero_shot_detection
 from closeup.predict.evaluate_regions import evaluate_regions
 from closeup.predict.forgetting import measure_close_ups
 from closeup.predict.forgetting_report import CLASSIFICATION, RETRIEVAL, Figure
@@ -69,6 +73,7 @@ class Measurements:
     counter: Counter
     _regions: dict[tuple[object, ...], RegionReport] = field(default_factory=dict)
     _whole: dict[tuple[object, ...], list[Figure]] = field(default_factory=dict)
+    _detections: dict[tuple[object, ...], DetectionReport] = field(default_factory=dict)
 
     def clip(self, model: Model) -> Clip:
         """Return a model."""
@@ -91,6 +96,33 @@ class Measurements:
                     self.clip(model), close_ups, workers=self.scale.workers, on_progress=tell
                 )
         return self._whole[key]
+
+    def detections(self, detector: str, **fusion: float) -> DetectionReport:
+        """Return what a trained detector finds; ``fusion`` are changes to how its scores meet CLIP's."""
+        key = (detector, *sorted(fusion.items()))
+        if key not in self._detections:
+            loaded = load_detector(detector)
+            loaded.head.config = loaded.head.config.replace(**fusion)
+            with self.counter(" ".join([detector, *(f"{name} {value:g}" for name, value in fusion.items())])) as tell:
+                self._detections[key] = evaluate_detection(
+                    loaded, World("val", count=self.scale.scenes), workers=self.scale.workers, on_progress=tell
+                )
+        return self._detections[key]
+
+    def named(self, model: Model, proposer: str | None = None) -> DetectionReport:
+        """Return average precision of a CLIP alone on true boxes, or on a proposer's."""
+        key = (model, proposer)
+        if key not in self._detections:
+            with self.counter(f"{model}: {'true boxes' if proposer is None else 'proposals'}") as tell:
+                self._detections[key] = evaluate_zero_shot_detection(
+                    self.clip(model),
+                    World("val", count=self.scale.scenes),
+                    boxes="truth" if proposer is None else load_proposer(proposer),
+                    size=self.scale.size,
+                    workers=self.scale.workers,
+                    on_progress=tell,
+                )
+        return self._detections[key]
 
     def _recognise(self, model: Model, how: str, size: int, scenes: int, window: Window | None) -> RegionReport:
         key = (model, how, size, scenes, window)

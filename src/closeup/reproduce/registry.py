@@ -6,9 +6,11 @@ from collections.abc import Mapping
 
 from closeup.errors import InputError, suggest
 from closeup.reproduce.clipself import CLIPSELF
+from closeup.reproduce.detection import DETECTION
+from closeup.reproduce.regionclip import REGIONCLIP
 from closeup.reproduce.run import Reproduction
 
-REPRODUCTIONS: Mapping[str, Reproduction] = {what.name: what for what in (CLIPSELF,)}
+REPRODUCTIONS: Mapping[str, Reproduction] = {what.name: what for what in (CLIPSELF, REGIONCLIP, DETECTION)}
 
 
 def get_reproduction(name: str) -> Reproduction:
