@@ -5,6 +5,7 @@ import pytest
 import torch
 
 from closeup.data.record import Reader
+from closeup.data.registry import open_reader
 from closeup.data.world.captions import alternatives, full_caption, hard_negatives
 from closeup.data.world.lexicon import ATTRIBUTES, COLOURS, GROUNDS, NAMES, NOVEL, SHAPES, THINGS
 from closeup.data.world.probe import attribute_probe
@@ -58,6 +59,29 @@ def test_the_world_is_a_reader_whose_truth_agrees_with_itself() -> None:
         assert len(record.attributes) == record.count
         assert record.load().size == (128, 96)
         assert len(record.captions) == 5
+
+
+def test_novel_shapes_may_be_left_unmarked() -> None:
+    every, base = World("train", count=30, size=(96, 128)), World("train", count=30, size=(96, 128), shapes="base")
+    novel, left = torch.tensor([NAMES.index(name) for name in NOVEL]), 0
+    for index in range(30):
+        whole, part = every[index], base[index]
+        assert np.array_equal(np.asarray(whole.load()), np.asarray(part.load()))
+        assert whole.captions == part.captions
+        assert whole.labels is not None
+        assert part.label_map is not None
+        known = ~torch.isin(whole.labels, novel)
+        for name in ("labels", "boxes", "masks"):
+            assert torch.equal(getattr(whole, name)[known], getattr(part, name))
+        assert part.attributes == tuple(a for a, kept in zip(whole.attributes, known.tolist(), strict=True) if kept)
+        assert part.masks is not None
+        assert torch.equal(part.label_map == -1, ~part.masks.any(dim=0))
+        left += int((~known).sum())
+    assert left > 10
+    opened = open_reader("world?shapes=base&count=30&size=96", "train")
+    assert not {int(label) for index in range(30) for label in opened[index].labels} & set(novel.tolist())  # type: ignore[union-attr]
+    with pytest.raises(InputError, match="shapes='novel'"):
+        open_reader("world?shapes=novel")
 
 
 def test_a_scene_depends_on_split_seed_and_number_alone() -> None:

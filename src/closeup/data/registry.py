@@ -19,7 +19,7 @@ from closeup.data.labelmaps import LabelMapFolder, unlabelled_id
 from closeup.data.lvis import Lvis
 from closeup.data.record import Reader
 from closeup.data.spec import DEFAULT_SPLIT, Spec, split_spec
-from closeup.data.world.world import World
+from closeup.data.world.world import Marked, World
 from closeup.errors import DataError, InputError, suggest
 
 
@@ -118,7 +118,13 @@ def _open_world(spec: Spec) -> Reader:
             f"The world is drawn, not read: {spec.path!r} is no part of it. Write world or world?count=100."
         )
     side = spec.number("size", 256)
-    return World(spec.split, count=spec.number("count", 500), size=(side, side), seed=spec.number("seed", 0))
+    return World(
+        spec.split,
+        count=spec.number("count", 500),
+        size=(side, side),
+        seed=spec.number("seed", 0),
+        shapes=cast("Marked", spec.choice("shapes", ("all", "base")) or "all"),
+    )
 
 
 def _annotations(spec: Spec, stem: str) -> Path:
@@ -173,7 +179,9 @@ KINDS: Mapping[str, Kind] = {
     ),
     "ade20k": Kind(lambda spec: open_ade20k(spec.root, spec.split), ADE20K_LAYOUT),
     "camvid": Kind(lambda spec: open_camvid(spec.root, spec.split), CAMVID_LAYOUT),
-    "world": Kind(_open_world, "nothing: the embedded world is drawn as it is read", ("count", "size", "seed")),
+    "world": Kind(
+        _open_world, "nothing: the embedded world is drawn as it is read", ("count", "size", "seed", "shapes")
+    ),
     "labelmaps": Kind(
         _open_labelmaps,
         "images/, labels/ with PNGs of the same names, and names.txt with a class a line",

@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+from typing import Literal, TypeAlias
+
 import numpy as np
 import PIL.Image
 import torch
 
+from closeup._types import IGNORE
 from closeup.data.record import Record
 from closeup.data.world.captions import scene_caption
-from closeup.data.world.lexicon import NAMES, NOVEL, THINGS
+from closeup.data.world.lexicon import NAMES, NOVEL, SHAPES, THINGS
 from closeup.data.world.render import Rendering, render
 from closeup.data.world.scene import Scene, Thing, sample_scene
 from closeup.errors import InputError, suggest
 from closeup.geometry import masks_to_boxes
+
+Marked: TypeAlias = Literal["all", "base"]
+"""Which shapes an annotator has marked."""
 
 SPLITS = {"train": 0, "val": 1, "test": 2}
 """Every split draws from its own seeds, so that no picture is in two of them."""
@@ -29,7 +35,8 @@ class World:
 
     Regions are the visible things from back to front and then the grounds, each once; labels index
     ``names``. ``size`` is (height, width) in pixels. Scene ``i`` depends on the split, the seed, the
-    size and ``i`` alone.
+    size and ``i`` alone. With ``shapes="base"`` nobody has marked the novel shapes: they are seen and spoken of, but
+    are no regions, and the label map ignores them.
     """
 
     names = NAMES
@@ -37,7 +44,13 @@ class World:
     novel = NOVEL
 
     def __init__(
-        self, split: str = "val", *, count: int = 500, size: tuple[int, int] = (256, 256), seed: int = 0
+        self,
+        split: str = "val",
+        *,
+        count: int = 500,
+        size: tuple[int, int] = (256, 256),
+        seed: int = 0,
+        shapes: Marked = "all",
     ) -> None:
         if split not in SPLITS:
             raise InputError(f"Unknown split {split!r} of the world. {suggest(split, SPLITS)}")
@@ -51,6 +64,7 @@ class World:
         self.size = size
         self.seed = seed
         self._count = count
+        self._marked = frozenset(SHAPES) if shapes == "all" else frozenset(SHAPES) - frozenset(NOVEL)
 
     def __len__(self) -> int:
         return self._count
@@ -69,22 +83,26 @@ class World:
         scene = self.scene(index)
         drawn = render(scene, self.size)
         visible = [i for i, mask in enumerate(drawn.masks) if mask.sum() >= _LEAST_VISIBLE]
-        record = _record(f"{self.split}-{self.seed}-{index:06d}", scene, drawn, visible, self._rng(index, 1))
-        return record, tuple(scene.things[i] for i in visible)
+        marked = [i for i in visible if scene.things[i].shape in self._marked]
+        name = f"{self.split}-{self.seed}-{index:06d}"
+        record = _record(name, scene, drawn, visible, marked, self._rng(index, 1))
+        return record, tuple(scene.things[i] for i in marked)
 
     def _rng(self, index: int, stream: int = 0) -> np.random.Generator:
         return np.random.default_rng([self.seed, SPLITS[self.split], index, stream])
 
 
-def _record(name: str, scene: Scene, drawn: Rendering, visible: list[int], rng: np.random.Generator) -> Record:
+def _record(
+    name: str, scene: Scene, drawn: Rendering, visible: list[int], marked: list[int], rng: np.random.Generator
+) -> Record:
     ground_labels = np.unique(drawn.grounds).tolist()
     covered = drawn.masks[visible].any(axis=0)
     ground_masks = [(drawn.grounds == label) & ~covered for label in ground_labels]
     kept = [(label, mask) for label, mask in zip(ground_labels, ground_masks, strict=True) if mask.any()]
-    planes = [*drawn.masks[visible], *(mask for _, mask in kept)]
-    masks = torch.from_numpy(np.stack(planes))
-    labels = [NAMES.index(scene.things[i].shape) for i in visible] + [label for label, _ in kept]
-    label_map = torch.from_numpy(drawn.grounds.copy())
+    planes = [*drawn.masks[marked], *(mask for _, mask in kept)]
+    masks = torch.from_numpy(np.stack(planes)) if planes else torch.zeros(0, *drawn.grounds.shape, dtype=torch.bool)
+    labels = [NAMES.index(scene.things[i].shape) for i in marked] + [label for label, _ in kept]
+    label_map = torch.from_numpy(np.where(covered, IGNORE, drawn.grounds))
     for plane, label in zip(masks, labels, strict=True):
         label_map[plane] = label
     return Record(
@@ -93,8 +111,8 @@ def _record(name: str, scene: Scene, drawn: Rendering, visible: list[int], rng: 
         size=(drawn.grounds.shape[0], drawn.grounds.shape[1]),
         boxes=masks_to_boxes(masks),
         masks=masks,
-        labels=torch.tensor(labels),
+        labels=torch.tensor(labels, dtype=torch.long),
         label_map=label_map,
         captions=tuple(scene_caption(scene, rng) for _ in range(_CAPTIONS)),
-        attributes=tuple(scene.things[i].attributes for i in visible) + ({},) * len(kept),
+        attributes=tuple(scene.things[i].attributes for i in marked) + ({},) * len(kept),
     )
