@@ -14,8 +14,18 @@ from pycocotools.coco import COCO
 from closeup.data.images import open_image
 from closeup.data.registry import open_reader
 from closeup.data.rle import decode_mask
+from closeup.heads.rpn import load_proposer, new_proposer, save_proposer
+from closeup.models import load
+from closeup.predict import propose_boxes
 from closeup.regions.propose import ProposalPolicy, propose
 from commands import Run, files_below, write_photo
+
+
+@pytest.fixture
+def small_proposer(tmp_path: Path) -> Path:
+    small = {"channels": 8, "proposals": 20, "candidates": 40}
+    proposer = new_proposer(load("tiny"), (), (), templates="simple", size=64, config=small)
+    return save_proposer(proposer, tmp_path / "proposer")
 
 
 def test_a_folder_of_photos_becomes_a_coco_file(
@@ -42,6 +52,23 @@ def test_a_folder_of_photos_becomes_a_coco_file(
         masks = [decode_mask(row["segmentation"], image["height"], image["width"], "a row") for row in rows]
         assert torch.equal(torch.from_numpy(np.stack(masks)), expected.masks[:])
         assert [row["area"] for row in rows] == [float(mask.sum()) for mask in masks]
+
+
+def test_a_trained_proposers_boxes_come_with_their_scores(closeup: Run, photos: Path, small_proposer: Path) -> None:
+    ran = closeup("propose", photos, "--proposer", small_proposer, "--limit", "5", "--out", "boxes.json", "--json")
+    assert ran.code == 0, ran.err
+    reader, proposer = open_reader(ran.json["data"]), load_proposer(small_proposer)
+    document = json.loads(Path("boxes.json").read_text())
+    for index, image in enumerate(document["images"]):
+        expected = propose_boxes(proposer, photos / image["file_name"])
+        rows = [row for row in document["annotations"] if row["image_id"] == image["id"]]
+        assert [row["score"] for row in rows] == pytest.approx(expected.logits[:5].sigmoid().tolist(), abs=1e-5)
+        boxes = reader[index].boxes
+        assert boxes is not None
+        torch.testing.assert_close(boxes, expected.boxes[:5], rtol=1e-4, atol=1e-3)
+    wrong = closeup("propose", photos, "--proposer", "none", "--out", "boxes.json")
+    assert wrong.code == 2
+    assert "no trained head" in wrong.err
 
 
 def test_the_line_that_is_told_reads_them_back(closeup: Run, photos: Path) -> None:

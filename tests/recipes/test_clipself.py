@@ -104,7 +104,7 @@ def stirred(recipe: ClipSelf) -> ClipSelf:
     return recipe
 
 
-@pytest.mark.parametrize("regions", ["patches", "proposals", "masks", "patches-and-proposals"])
+@pytest.mark.parametrize("regions", ["patches", "proposals", "masks", "patches-and-proposals", "random"])
 @torch.no_grad()
 def test_the_loss_is_that_of_regions_encoded_one_by_one(regions: str) -> None:
     recipe = made(regions=regions)

@@ -15,6 +15,7 @@ from closeup.recipes.distill_regions import (
     ImagePatches,
     MaskRegions,
     Proposals,
+    RandomBoxes,
     RegionSource,
     region_sources,
 )
@@ -55,6 +56,19 @@ def test_cells_are_shuffled() -> None:
     assert len(firsts) > 20
 
 
+def test_random_boxes_are_parts_of_every_picture_alike() -> None:
+    source = RandomBoxes(max_regions=7)
+    every = source.candidates(record(), 40, 60).boxes
+    assert 100 < len(every) <= 500
+    assert (every >= 0).all()
+    assert (every <= torch.tensor([60.0, 40, 60, 40])).all()
+    assert (areas(every) >= 64).all()
+    assert torch.equal(every, source.candidates(record(), 40, 60).boxes)
+    assert len(drawn(source, record())) == 7
+    assert not torch.equal(drawn(source, record(), 1), drawn(source, record(), 2))
+    assert source.candidates(record(), 4, 5).boxes.tolist() == [[0, 0, 5, 4]]
+
+
 def test_proposals_are_boxes_of_a_usable_size() -> None:
     boxes = torch.tensor([[0, 0, 7.9, 8], [0, 0, 8, 8], [30, 10, 200, 30], [90, 90, 120, 120], [5, 5, 5, 30]])
     found = Proposals().candidates(record(boxes=boxes), 40, 60).boxes
@@ -92,9 +106,15 @@ def test_missing_regions_are_named(regions: str) -> None:
 def test_the_teacher_sees_more_than_a_proposal_and_no_more_than_a_patch() -> None:
     contexts = {
         name: [source.crop.enlarge for source in region_sources(ClipSelfConfig.from_dict({"regions": name}))]
-        for name in ("patches", "proposals", "masks", "patches-and-proposals")
+        for name in ("patches", "proposals", "masks", "patches-and-proposals", "random")
     }
-    assert contexts == {"patches": [1.0], "proposals": [1.5], "masks": [1.0], "patches-and-proposals": [1.0, 1.5]}
+    assert contexts == {
+        "patches": [1.0],
+        "proposals": [1.5],
+        "masks": [1.0],
+        "patches-and-proposals": [1.0, 1.5],
+        "random": [1.0],
+    }
     enlarged = region_sources(ClipSelfConfig(regions="patches-and-proposals", context=2.0))
     assert [source.crop.enlarge for source in enlarged] == [2.0, 2.0]
     assert source_of("masks", "auto").crop.masked

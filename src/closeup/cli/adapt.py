@@ -92,7 +92,7 @@ class RegionClip(AdaptOptions):
     compares with, and its schedule) or "tiny" (for small models: Muon, a high rate, one visit to each picture)."""
 
     regions: Regions = "proposals"
-    """What regions are: boxes, cells of random grids, masks, or at each visit either cells or boxes."""
+    """What regions are: boxes, cells of random grids, masks, at each visit either cells or boxes, or random boxes."""
 
     teacher: TeacherView = "auto"
     """How the teacher sees a region: "map", read off the picture as by the student, or "crops", cut out; "auto" is map

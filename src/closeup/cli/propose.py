@@ -1,4 +1,4 @@
-"""The verb ``propose``: boxes and masks found in photos, as a COCO file."""
+"""The verb ``propose``: boxes, and masks, of what may be things in photos, as a COCO file."""
 
 from __future__ import annotations
 
@@ -10,9 +10,10 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
+import PIL.Image
 import torch
 
-from closeup.cli.fields import Flag, Photos
+from closeup.cli.fields import Flag, Maybe, Photos
 from closeup.cli.files import check_folder, each, find_photos, output_names, report, save_picture
 from closeup.cli.output import show, show_json
 from closeup.data.atomic import write_json
@@ -20,6 +21,8 @@ from closeup.data.images import open_image
 from closeup.data.rle import encode_mask
 from closeup.errors import InputError
 from closeup.geometry import xyxy_to_xywh
+from closeup.heads.rpn import Proposals, Proposer, load_proposer
+from closeup.predict import propose_boxes
 from closeup.regions.propose import ProposalPolicy, Proposed, propose
 from closeup.viz import draw_regions
 
@@ -31,10 +34,12 @@ CATEGORY = {"id": 1, "name": "region", "supercategory": ""}
 class Options:
     """Find regions in photos: boxes and masks of what may be things, without labels or trained weights.
 
-    Graph-based segments of one colour, and what neighbouring segments make together. The file is COCO's, of one
-    category, "region"; any reader of COCO takes it, and so does closeup adapt.
+    Graph-based segments of one colour, and what neighbouring segments make together; or with --proposer the boxes of a
+    trained proposer, with a score. The file is COCO's, of one category, "region"; any reader of COCO takes it, and so
+    does closeup adapt.
 
         closeup propose photos/ --out proposals.json
+        closeup propose photos/ --proposer my-rpn --limit 300 --out proposals.json
         closeup propose photos/ --out proposals.json --limit 100 --pictures 20
         closeup adapt clipself --images "coco:proposals.json?images=photos&masks=no" --regions proposals --out my-clip
     """
@@ -44,6 +49,9 @@ class Options:
 
     out: Path
     """The COCO file."""
+
+    proposer: Maybe[Path] = None
+    """The folder of a trained proposer, as closeup train rpn makes one; only --limit is asked of it."""
 
     side: int = DEFAULTS.side
     """Longest side in pixels at which photos are segmented: larger finds smaller things, and takes longer."""
@@ -84,14 +92,17 @@ def run(options: Options) -> int:
     photos, failures = find_photos(options.photos)
     drawn = _picture_paths(photos, options)
 
+    proposer = None if options.proposer is None else load_proposer(options.proposer)
+
     def work(photo: Path) -> Found:
         picture = open_image(photo)
         clock = time.perf_counter()
-        proposed = propose(picture, policy)
+        proposed = propose(picture, policy) if proposer is None else _best(proposer, picture, policy.limit)
         seconds = time.perf_counter() - clock
         if photo in drawn:
             save_picture(draw_regions(picture, boxes=proposed.boxes), drawn[photo])
-        return Found((picture.height, picture.width), list(_annotations(proposed)), seconds)
+        rows = _annotations(proposed) if isinstance(proposed, Proposed) else _scored(proposed)
+        return Found((picture.height, picture.width), list(rows), seconds)
 
     done, bad = each(photos, work, "proposing")
     failures += bad
@@ -152,6 +163,19 @@ def _annotations(found: Proposed) -> Iterator[dict[str, Any]]:
         mask = found.masks[torch.tensor([row])][0].numpy()
         area = float(mask.sum())
         yield {"category_id": 1, "bbox": box, "area": area, "iscrowd": 0, "segmentation": encode_mask(mask)}
+
+
+def _best(proposer: Proposer, picture: PIL.Image.Image, limit: int) -> Proposals:
+    found = propose_boxes(proposer, picture)
+    return Proposals(found.boxes[:limit], found.logits[:limit])
+
+
+def _scored(found: Proposals) -> Iterator[dict[str, Any]]:
+    """Yield COCO annotations of a photo's boxes without their ids, with the objectness of each, 0 to 1."""
+    scores = found.logits.sigmoid().tolist()
+    for (x, y, width, height), score in zip(xyxy_to_xywh(found.boxes).tolist(), scores, strict=True):
+        area = width * height
+        yield {"category_id": 1, "bbox": [x, y, width, height], "area": area, "iscrowd": 0, "score": score}
 
 
 def _document(done: Sequence[tuple[Path, Found]], root: Path) -> dict[str, Any]:

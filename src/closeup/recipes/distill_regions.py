@@ -20,7 +20,7 @@ from closeup.errors import DataError
 from closeup.geometry import areas, clip_boxes, masks_to_boxes
 from closeup.recipes.found_regions import Found, RegionFinder
 from closeup.recipes.region_config import RegionConfig
-from closeup.regions import CropPolicy, candidate_grids, grid_boxes
+from closeup.regions import CropPolicy, candidate_grids, grid_boxes, random_boxes
 from closeup.regions.propose import CoarseMasks
 
 SMALLEST, LARGEST = 8.0**2, 1024.0**2
@@ -28,6 +28,9 @@ SMALLEST, LARGEST = 8.0**2, 1024.0**2
 
 PROPOSAL_CONTEXT = 1.5
 """The side of the teacher's crop of a proposal over that of the box (``training/data.py``)."""
+
+RANDOM_PARTS = 500
+"""Different random boxes; a teacher's embeddings of them can be kept."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -88,6 +91,28 @@ class ImagePatches(RegionSource):
         sizes = [rows * cols for rows, cols in candidate_grids(self.max_split)]
         grid = int(rng.integers(len(sizes)))
         return sum(sizes[:grid]) + rng.permutation(sizes[grid])[: self.max_regions]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class RandomBoxes(RegionSource):
+    """Boxes of any size and place, drawn from the same five hundred parts of every picture.
+
+    Source: RegionCLIP (arXiv 2112.09106), beside the boxes of an RPN.
+    """
+
+    max_regions: int = 20
+    crop: CropPolicy = field(default_factory=CropPolicy)
+
+    def candidates(self, record: Record, height: int, width: int) -> Candidates:
+        """Return the boxes of between 8 x 8 and 1024 x 1024 pixels; the whole picture where there is none."""
+        boxes = _random_parts() * torch.tensor([width, height, width, height])
+        usable = boxes[_usable(boxes)]
+        whole = torch.tensor([[0.0, 0.0, width, height]])
+        return Candidates(usable if len(usable) else whole, self.crop)
+
+    def draw(self, count: int, rng: np.random.Generator) -> Int[np.ndarray, " drawn"]:
+        """Return up to ``max_regions`` of the boxes in random order."""
+        return rng.permutation(count)[: self.max_regions]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -176,6 +201,8 @@ def region_sources(config: RegionConfig, cache: str | Path | None = None) -> tup
     patches = ImagePatches(config.max_split, config.max_regions, CropPolicy(enlarge=config.context or 1.0))
     if config.regions == "patches":
         return (patches,)
+    if config.regions == "random":
+        return (RandomBoxes(config.max_regions, CropPolicy(enlarge=config.context or 1.0)),)
     given: Proposals | MaskRegions
     if config.regions == "masks":
         given = MaskRegions(config.max_regions, CropPolicy(enlarge=config.context or 1.0, masked=True))
@@ -191,6 +218,12 @@ def region_sources(config: RegionConfig, cache: str | Path | None = None) -> tup
 @lru_cache(maxsize=256)
 def _cells_of_all_grids(max_split: int, height: int, width: int) -> Boxes:
     return torch.cat([grid_boxes(rows, cols, height, width) for rows, cols in candidate_grids(max_split)])
+
+
+@lru_cache(maxsize=1)
+def _random_parts() -> Boxes:
+    """Return the parts of a picture that random boxes are, in fractions: the same ones always."""
+    return random_boxes(RANDOM_PARTS, np.random.default_rng(0))
 
 
 def _usable(boxes: Boxes) -> Bool[Tensor, " count"]:

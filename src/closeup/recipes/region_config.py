@@ -9,7 +9,7 @@ from closeup.config import Config
 from closeup.errors import ConfigError
 from closeup.models.windows import Window
 
-Regions: TypeAlias = Literal["patches", "proposals", "masks", "patches-and-proposals"]
+Regions: TypeAlias = Literal["patches", "proposals", "masks", "patches-and-proposals", "random"]
 """What is cut out of pictures."""
 
 RegionsFrom: TypeAlias = Literal["auto", "data", "found"]
@@ -28,8 +28,9 @@ class RegionConfig(Config):
     """
 
     regions: Regions = "patches"
-    """Image patches need no labels; proposals are boxes. Masks go beyond the paper, and so do patches and proposals
-    together, by the throw of a coin at every visit: patches teach grounds, proposals teach things."""
+    """Image patches need no labels; proposals are boxes, and so are random ones, which need no labels either. Masks go
+    beyond the paper, and so do patches and proposals together, by the throw of a coin at every visit: patches teach
+    grounds, proposals teach things."""
     regions_from: RegionsFrom = "auto"
     """Whether proposals and masks are the data set's, or found in the picture (``regions.propose``) without any labels;
     ``auto`` is the data set's for records that have them, else found."""

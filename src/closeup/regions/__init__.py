@@ -14,3 +14,4 @@ from closeup.regions.grid import grid_boxes as grid_boxes
 from closeup.regions.masks import cell_counts as cell_counts
 from closeup.regions.masks import masks_to_cells as masks_to_cells
 from closeup.regions.masks import pool_masks as pool_masks
+from closeup.regions.random_boxes import random_boxes as random_boxes
