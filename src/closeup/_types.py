@@ -1,7 +1,8 @@
-"""Types that every row shares: what an image may be at the public edge, and the names of common shapes."""
+"""Types that every row shares: what an image may be at the public edge, common shapes, and what labels leave open."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeAlias
 
@@ -36,3 +37,25 @@ LabelMap: TypeAlias = Int[Tensor, "height width"]
 
 IGNORE = -1
 """The label of a pixel or region that takes no part in training or evaluation."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Groups:
+    """Boxes (xyxy) around several things of one class, too many to tell apart, with the label of each."""
+
+    boxes: Boxes
+    labels: Labels
+
+
+@dataclass(frozen=True, slots=True)
+class Federated:
+    """What an image of a federated data set says of classes beyond its boxes; labels index the reader's names.
+
+    ``absent`` classes were looked for and are not there; of ``partial`` ones not every object is marked. Any other
+    class without a box was not looked for, so that nothing is known of it.
+
+    Source: LVIS (arXiv 1908.03195), ``neg_category_ids`` and ``not_exhaustive_category_ids`` of its files.
+    """
+
+    absent: tuple[int, ...] = ()
+    partial: tuple[int, ...] = ()

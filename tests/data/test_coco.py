@@ -12,6 +12,7 @@ import pytest
 import torch
 from pycocotools.coco import COCO
 
+from closeup._types import Federated
 from closeup.data.coco import CocoCaptions, CocoInstances
 from closeup.data.lvis import Lvis
 from closeup.data.record import iterate
@@ -111,6 +112,14 @@ def test_crowds_are_skipped_ignored_or_kept(folder: Path) -> None:
         "ignore": [1, 0, -1],
         "keep": [1, 0, 0],
     }
+    groups = CocoInstances(path, folder)[0].groups
+    assert groups is not None
+    (row,) = [row for row in document()["annotations"] if row.get("iscrowd")]
+    x, y, width, height = row["bbox"]
+    assert groups.boxes.tolist() == [[x, y, x + width, y + height]]
+    assert groups.labels.tolist() == [0]
+    assert CocoInstances(path, folder, crowd="keep")[0].groups is None
+    assert CocoInstances(path, folder)[1].groups is None
 
 
 def test_boxes_alone_masks_alone_and_attributes(folder: Path) -> None:
@@ -261,6 +270,36 @@ def test_lvis_reads_as_pycocotools_reads_it() -> None:
     record = CocoInstances(LVIS, masks=False)[0]
     assert record.masks is None
     assert record.boxes is not None
+
+
+@needs_lvis
+def test_lvis_says_which_classes_are_rare_and_which_were_looked_for() -> None:
+    reader = Lvis(LVIS, masks=False)
+    official = json.loads(LVIS.read_text())
+    ids = {row["name"]: row["id"] for row in official["categories"]}
+    assert set(reader.novel) == {row["name"] for row in official["categories"] if row["frequency"] == "r"}
+    for image, record in zip(official["images"], iterate(reader), strict=True):
+        assert record.federated is not None
+        for labels, field in (
+            (record.federated.absent, "neg_category_ids"),
+            (record.federated.partial, "not_exhaustive_category_ids"),
+        ):
+            assert [ids[reader.names[label]] for label in labels] == image[field]
+
+
+def test_an_image_of_lvis_may_say_nothing_but_not_nonsense(folder: Path) -> None:
+    content = document()
+    for each in content["categories"]:
+        each.update(frequency="c", synonyms=[each["name"]])
+    content["images"][1].update(neg_category_ids=[44], not_exhaustive_category_ids=[])
+    reader = Lvis(write(folder, content), folder)
+    assert reader.novel == ()
+    assert reader[0].federated is None
+    assert reader[1].federated == Federated(absent=(1,))
+    for wrong, message in [([5], "has category_id 5"), ("dog", "not a list of category ids")]:
+        content["images"][1]["neg_category_ids"] = wrong
+        with pytest.raises(DataError, match=rf"images\[1\].*'neg_category_ids'.*{message}"):
+            Lvis(write(folder, content), folder)
 
 
 @needs_sample

@@ -1,4 +1,4 @@
-"""Average precision: pycocotools' own figures, and what follows from the rules."""
+"""Average precision: pycocotools' own figures, LVIS's rules written out plainly, and what follows from either."""
 
 from __future__ import annotations
 
@@ -15,10 +15,18 @@ from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 from torch import Tensor
 
+from closeup._types import Federated
+from closeup.data.lvis import Lvis
 from closeup.errors import InputError
-from closeup.evaluate.detection import AveragePrecision
+from closeup.evaluate import detection
+from closeup.evaluate.detection import LVIS_LIMIT, AveragePrecision
+from goldens import SHARED
 
 NAMES = ("cat", "dog", "tree", "snow")
+LVIS = SHARED / "data" / "lvis_sample" / "lvis_val_100.json"
+THRESHOLDS = [0.5 + 0.05 * step for step in range(10)]
+
+Picture = tuple[Tensor, Tensor, Tensor, Tensor, Tensor]
 
 
 def boxes(count: int, rng: np.random.Generator) -> Tensor:
@@ -26,7 +34,7 @@ def boxes(count: int, rng: np.random.Generator) -> Tensor:
     return torch.from_numpy(np.concatenate([corners, corners + rng.uniform(4, 120, (count, 2))], axis=1)).float()
 
 
-def pictures(seed: int, count: int = 12) -> list[tuple[Tensor, Tensor, Tensor, Tensor, Tensor]]:
+def pictures(seed: int, count: int = 12) -> list[Picture]:
     """Return pictures whose detections are near the truth, doubled, wrong, or of nothing; no snow is ever true."""
     rng = np.random.default_rng(seed)
     made = []
@@ -42,7 +50,7 @@ def pictures(seed: int, count: int = 12) -> list[tuple[Tensor, Tensor, Tensor, T
     return made
 
 
-def official(given: list[tuple[Tensor, Tensor, Tensor, Tensor, Tensor]]) -> tuple[np.ndarray, np.ndarray]:
+def official(given: list[Picture]) -> tuple[np.ndarray, np.ndarray]:
     """Return pycocotools' AP and AP50 of each class."""
     truth: list[dict[str, Any]] = []
     found: list[dict[str, Any]] = []
@@ -71,7 +79,7 @@ def official(given: list[tuple[Tensor, Tensor, Tensor, Tensor, Tensor]]) -> tupl
     return table.mean(axis=0), table[0]
 
 
-def scored(given: list[tuple[Tensor, Tensor, Tensor, Tensor, Tensor]]) -> AveragePrecision:
+def scored(given: list[Picture]) -> AveragePrecision:
     metric = AveragePrecision(NAMES)
     for each in given:
         metric.add(*each)
@@ -118,6 +126,18 @@ def test_ignored_boxes_and_crowds_are_no_misses() -> None:
     assert metric.compute().mean() == 1
 
 
+def test_a_class_of_crowds_alone_has_no_figure() -> None:
+    true, label, none = torch.tensor([[0.0, 0, 10, 10]]), torch.tensor([1]), torch.zeros(0, dtype=torch.long)
+    metric = AveragePrecision(NAMES)
+    metric.add(true, label, torch.zeros(0, 4), none, torch.zeros(0), crowd=[True])
+    assert metric.compute().objects == (0, 0, 0, 0)
+    assert np.isnan(metric.compute().ap50).all()
+    metric.add(true, label - 1, true, label, torch.ones(1))
+    assert metric.compute().objects == (1, 0, 0, 0)
+    assert np.isnan(metric.compute().ap50[1:]).all()
+    assert metric.compute().ap50[0] == 0
+
+
 def test_nothing_found_is_zero_and_nothing_true_is_no_figure() -> None:
     none, nobody = torch.zeros(0, 4), torch.zeros(0, dtype=torch.long)
     missed = AveragePrecision(NAMES)
@@ -136,3 +156,150 @@ def test_what_does_not_fit_is_said() -> None:
         AveragePrecision(NAMES).add(true, torch.tensor([1, 2]), true, label, torch.ones(1))
     with pytest.raises(InputError, match="no picture"):
         AveragePrecision(NAMES).compute()
+
+
+def overlap(one: list[float], other: list[float]) -> float:
+    wide = min(one[2], other[2]) - max(one[0], other[0])
+    high = min(one[3], other[3]) - max(one[1], other[1])
+    shared = max(wide, 0.0) * max(high, 0.0)
+    both = sum((box[2] - box[0]) * (box[3] - box[1]) for box in (one, other))
+    return shared / (both - shared)
+
+
+def by_lvis_rules(given: list[tuple[Picture, Federated]], label: int) -> list[float]:
+    """Return a class's average precision at every threshold: the rules of LVIS in plain loops."""
+    figures = []
+    for threshold in THRESHOLDS:
+        objects, judged = 0, []
+        for (true, labels, found, said, scores), federated in given:
+            here = [box for box, each in zip(true.tolist(), labels.tolist(), strict=True) if each == label]
+            objects += len(here)
+            if not here and label not in federated.absent:
+                continue
+            ranked = sorted(range(len(scores)), key=lambda place: -float(scores[place]))[:300]
+            for place in (place for place in ranked if said[place] == label):
+                fits = [(overlap(found[place].tolist(), box), number) for number, box in enumerate(here)]
+                fit, number = max((each for each in fits if each[0] >= threshold), default=(0.0, -1))
+                if fit:
+                    here[number] = [-1.0, -1.0, -0.5, -0.5]  # taken: overlaps nothing
+                if fit or label not in federated.partial:
+                    judged.append((float(scores[place]), fit > 0))
+        if not objects:
+            return [float("nan")] * len(THRESHOLDS)
+        judged.sort(key=lambda each: -each[0])
+        hits = np.cumsum([hit for _, hit in judged])
+        precision = [hit / (rank + 1) for rank, hit in enumerate(hits)]
+        recall = [hit / objects for hit in hits]
+        best = [
+            max((p for p, r in zip(precision, recall, strict=True) if r >= step), default=0.0)
+            for step in np.linspace(0, 1, 101)
+        ]
+        figures.append(float(np.mean(best)))
+    return figures
+
+
+def federated_pictures(seed: int, count: int = 12) -> list[tuple[Picture, Federated]]:
+    rng = np.random.default_rng(seed + 100)
+    made = []
+    for picture in pictures(seed, count):
+        marks = [tuple(np.flatnonzero(rng.random(4) < share).tolist()) for share in (0.4, 0.3)]
+        absent = tuple(label for label in marks[0] if label not in picture[1].tolist())
+        # Scores that never tie: equal ones of different pictures may be ranked in either order.
+        scores = torch.from_numpy(rng.permutation(10_000)[: len(picture[4])] / 10_000)
+        made.append(((*picture[:4], scores), Federated(absent, marks[1])))
+    return made
+
+
+def scored_by_lvis_rules(given: list[tuple[Picture, Federated]], names: tuple[str, ...] = NAMES) -> AveragePrecision:
+    metric = AveragePrecision(names)
+    for picture, federated in given:
+        metric.add(*picture, federated=federated)
+    return metric
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_figures_are_those_of_lvis_rules(seed: int) -> None:
+    given = federated_pictures(seed)
+    found = scored_by_lvis_rules(given).compute()
+    expected = [by_lvis_rules(given, label) for label in range(4)]
+    np.testing.assert_allclose(found.ap, np.mean(expected, axis=1), atol=1e-6)
+    np.testing.assert_allclose(found.ap50, [each[0] for each in expected], atol=1e-6)
+    unlike = scored([picture for picture, _ in given]).compute()
+    assert not np.allclose(found.ap[:3], unlike.ap[:3]), "COCO's rules are others"
+
+
+def one_cat(federated: Federated, label: int) -> float:
+    """Return the mean AP50 of cat and dog, where one picture has each and the cat's has a better guess of a label."""
+    cat, dog, far = (
+        torch.tensor([[0.0, 0, 10, 10]]),
+        torch.tensor([[0.0, 0, 20, 20]]),
+        torch.tensor([[50.0, 50, 90, 90]]),
+    )
+    metric = AveragePrecision(NAMES)
+    said = torch.tensor([0, label])
+    metric.add(cat, torch.tensor([0]), torch.cat([cat, far]), said, torch.tensor([0.5, 0.9]), federated=federated)
+    metric.add(dog, torch.tensor([1]), dog, torch.tensor([1]), torch.tensor([0.5]), federated=Federated())
+    return metric.compute().mean()
+
+
+def test_only_guesses_of_classes_that_were_looked_for_count() -> None:
+    assert one_cat(Federated(), 0) == pytest.approx(0.75), "the cat's class is known to be there: half its guesses hold"
+    assert one_cat(Federated(), 1) == pytest.approx(1.0), "nobody looked for dogs"
+    assert one_cat(Federated(absent=(1,)), 1) == pytest.approx(0.75), "there is no dog"
+    assert one_cat(Federated(partial=(0,)), 0) == pytest.approx(1.0), "it may be a cat that is not marked"
+    assert one_cat(Federated(absent=(1,), partial=(1,)), 1) == pytest.approx(1.0)
+
+
+def test_the_best_300_of_a_picture_count_whatever_their_classes() -> None:
+    cat = torch.tensor([[0.0, 0, 10, 10]])
+    for better, expected in ((LVIS_LIMIT - 1, 1.0), (LVIS_LIMIT, 0.0)):
+        metric = AveragePrecision(NAMES)
+        labels = torch.tensor([0] + [3] * better)
+        scores = torch.tensor([0.1] + [0.9] * better)
+        metric.add(cat, torch.tensor([0]), cat.repeat(better + 1, 1), labels, scores, federated=Federated())
+        assert metric.compute().mean() == expected
+
+
+@pytest.mark.parametrize("group", [1, 3])
+def test_classes_may_be_scored_a_few_at_once(group: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    given = pictures(1)
+    whole, lvis = scored(given).compute(), scored_by_lvis_rules(federated_pictures(1)).compute()
+    monkeypatch.setattr(detection, "GROUP", group)
+    np.testing.assert_array_equal(scored(given).compute().ap, whole.ap)
+    np.testing.assert_array_equal(scored_by_lvis_rules(federated_pictures(1)).compute().ap, lvis.ap)
+
+
+@pytest.mark.skipif(not LVIS.is_file(), reason=f"no {LVIS}")
+def test_real_lvis_in_three_groups_of_classes() -> None:
+    reader, rng = Lvis(LVIS, masks=False), np.random.default_rng(0)
+    given = []
+    for record in (reader[index] for index in range(len(reader))):
+        assert record.boxes is not None
+        assert record.labels is not None
+        assert record.federated is not None
+        found = (record.boxes + torch.from_numpy(rng.normal(0, 3, record.boxes.shape))).float().repeat(2, 1)
+        found[:, 2:] = torch.maximum(found[:, 2:], found[:, :2] + 1)
+        said = record.labels.repeat(2)
+        known = [*record.labels.tolist(), *record.federated.absent, *record.federated.partial, 0]
+        said[::3] = torch.from_numpy(rng.choice(known, len(said[::3])))
+        scores = torch.from_numpy(rng.random(len(said)))
+        given.append(((record.boxes, record.labels, found, said, scores), record.federated))
+    result = scored_by_lvis_rules(given, reader.names).compute()
+    expected = np.full(len(reader.names), np.nan)
+    for label in np.flatnonzero(result.objects).tolist():
+        expected[label] = np.mean(by_lvis_rules(given, label))
+    np.testing.assert_allclose(result.ap, expected, atol=1e-6)
+    for frequency in "rcf":
+        group = [each == frequency for each in reader.frequencies]
+        assert result.mean(group, at50=False) == pytest.approx(np.nanmean(expected[group]), abs=1e-6)
+
+
+def test_pictures_are_scored_by_one_set_of_rules() -> None:
+    picture, federated = federated_pictures(0)[0]
+    for first, second, said in ((None, federated, "says"), (federated, None, "does not say")):
+        metric = AveragePrecision(NAMES)
+        metric.add(*picture, federated=first)
+        with pytest.raises(InputError, match=f"Picture 1 {said} which classes were looked for"):
+            metric.add(*picture, federated=second)
+    with pytest.raises(InputError, match="label 7 is no index of the 4 names"):
+        AveragePrecision(NAMES).add(*picture, federated=Federated(partial=(7,)))

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 
+from closeup._types import Federated, Groups
 from closeup.data.record import Record
 from closeup.data.world import World
 from closeup.errors import DataError, InputError
@@ -24,6 +25,7 @@ from closeup.predict import (
     evaluate_zero_shot_detection,
     propose_boxes,
 )
+from closeup.predict.evaluate_detection import BoxSource
 from tiny_clips import vit_clip
 from tiny_towers import randomise
 
@@ -129,13 +131,8 @@ def proposer() -> Proposer:
 @pytest.mark.parametrize("how", ["dense", "crop"])
 def test_a_clip_alone_is_measured_on_the_boxes_that_it_is_given(source: str, how: str, proposer: Proposer) -> None:
     clip, names = vit_clip(), things()
-    report = evaluate_zero_shot_detection(
-        clip,
-        WORLD,
-        boxes=proposer if source == "proposer" else source,
-        how=how,
-        workers=0,  # type: ignore[arg-type]
-    )
+    given: BoxSource = proposer if source == "proposer" else "truth" if source == "truth" else "found"
+    report = evaluate_zero_shot_detection(clip, WORLD, boxes=given, how=how, workers=0)
     metric = AveragePrecision(names)
     for index in range(4):
         record = WORLD[index]
@@ -183,3 +180,56 @@ def test_novel_words_of_a_clip_alone_are_told_apart_by_name() -> None:
         evaluate_zero_shot_detection(vit_clip(), WORLD, novel=("stra",), workers=0)
     with pytest.raises(DataError, match="no labelled boxes"):
         evaluate_zero_shot_detection(vit_clip(), Unlabelled(), workers=0)
+
+
+@dataclass(frozen=True)
+class Marked:
+    """The world as COCO or LVIS has pictures: with crowds, or with what was looked for."""
+
+    lvis: bool
+    names: tuple[str, ...] = tuple(things())
+    things: tuple[bool, ...] = (True,) * len(things())
+
+    @property
+    def frequencies(self) -> tuple[str, ...]:
+        """One kind each in turn."""
+        return tuple("rcf"[place % 3] for place in range(len(self.names))) if self.lvis else ()
+
+    def __len__(self) -> int:
+        return 4
+
+    def __getitem__(self, index: int, /) -> Record:
+        record = WORLD[index]
+        assert record.labels is not None
+        assert record.boxes is not None
+        kept = torch.tensor([WORLD.things[label] for label in record.labels.tolist()])
+        labels = torch.tensor([self.names.index(WORLD.names[label]) for label in record.labels[kept].tolist()]).long()
+        boxes = record.boxes[kept].float()
+        crowd = Groups(boxes[:1], labels[:1])
+        made = Record(record.id, record.image, record.size, boxes=boxes[1:], labels=labels[1:])
+        return replace(made, federated=Federated((0, 5), (1,))) if self.lvis else replace(made, groups=crowd)
+
+
+@pytest.mark.parametrize("lvis", [False, True])
+def test_crowds_and_what_was_looked_for_count_as_the_rules_have_it(detector: Detector, lvis: bool) -> None:
+    reader = Marked(lvis)
+    report = evaluate_detection(detector, reader, workers=0)
+    metric = AveragePrecision(reader.names)
+    threshold, limit = (1e-4, 300) if lvis else (0.01, 100)
+    for index in range(4):
+        record = reader[index]
+        assert record.boxes is not None
+        assert record.labels is not None
+        found = detect(detector, record.load(), reader.names, threshold=threshold, limit=limit)
+        boxes, labels, crowd = record.boxes, record.labels, [False] * len(record.boxes)
+        if record.groups is not None:
+            boxes, labels = torch.cat([boxes, record.groups.boxes]), torch.cat([labels, record.groups.labels])
+            crowd += [True]
+        metric.add(boxes, labels, found.boxes, found.labels, found.scores, crowd=crowd, federated=record.federated)
+    scores = metric.compute()
+    np.testing.assert_allclose(report.scores.ap, scores.ap)
+    means = {f"{name} AP" for name in ("rare", "common", "frequent")} & set(report.summary())
+    assert len(means) == (3 if lvis else 0)
+    if lvis:
+        rare = scores.mean([place % 3 == 0 for place in range(len(reader.names))], at50=False)
+        assert report.summary()["rare AP"] == pytest.approx(rare, nan_ok=True)

@@ -14,12 +14,14 @@ from torch import Tensor, nn
 from closeup.data.record import Record
 from closeup.data.world import World
 from closeup.errors import ConfigError, DataError, InputError, ModelError
+from closeup.geometry import masks_to_boxes
 from closeup.heads.saved import load_detector, new_detector, save_detector
 from closeup.models.load import load
-from closeup.recipes.detection import Detection, mirrored, rescaled
+from closeup.recipes.detection import Detection
 from closeup.recipes.detection_config import DetectionConfig
 from closeup.recipes.order import ShardedBatches, loader
 from closeup.recipes.run_detection import DetectorTraining, Maker, detector_words, train_detector
+from closeup.recipes.view import drawn_view, mirrored
 from tiny_clips import vit_clip
 from tiny_pictures import Pictures
 
@@ -38,6 +40,14 @@ class Labelled(Pictures):
 
     def __getitem__(self, index: int) -> Record:
         return replace(super().__getitem__(index), labels=torch.tensor(self.labels))
+
+
+@dataclass(frozen=True)
+class Bare(Labelled):
+    """The same without masks."""
+
+    def __getitem__(self, index: int) -> Record:
+        return replace(super().__getitem__(index), masks=None)
 
 
 def made(reader: Pictures | None = None, words: tuple[int | None, ...] = (0, None, 1), **changes: object) -> Detection:
@@ -110,28 +120,48 @@ def test_jitter_keeps_boxes_inside_and_depends_on_the_number_alone() -> None:
 
 
 def test_a_shrunk_picture_lies_in_the_corner_and_boxes_show_what_they_showed() -> None:
-    """Every box of a scaled, cut or mirrored picture frames the same colour as before."""
+    """Every box and mask of a scaled and cut picture shows the same colour as before."""
     pixels = np.full((60, 90, 3), 20, dtype=np.uint8)
     pixels[10:40, 30:70] = (250, 30, 30)
-    box = torch.tensor([[30.0, 10, 70, 40]])
+    picture, box = PIL.Image.fromarray(pixels), torch.tensor([[30.0, 10, 70, 40]])
     for seed in range(12):
         rng = np.random.default_rng(seed)
         factor = float(rng.uniform(0.2, 2.0))
-        scaled, boxes = rescaled(PIL.Image.fromarray(pixels), box, SIDE, factor, rng)
-        assert max(scaled.size) == min(round(factor * SIDE), SIDE)
-        x0, y0, x1, y1 = (round(side) for side in boxes[0].tolist())
-        assert 0 <= x0 <= x1 <= scaled.width
-        inside = np.asarray(scaled)[y0 + 2 : y1 - 2, x0 + 2 : x1 - 2, 0]
+        view = drawn_view(picture.size, SIDE, factor, rng)
+        scaled = np.asarray(picture.resize(view.shown, PIL.Image.Resampling.NEAREST, box=view.seen))
+        assert max(view.shown) == min(round(factor * SIDE), SIDE)
+        x0, y0, x1, y1 = (round(side) for side in view.boxes(box)[0].tolist())
+        assert 0 <= x0 <= x1 <= view.shown[0]
+        inside = scaled[y0 + 2 : y1 - 2, x0 + 2 : x1 - 2, 0]
         assert inside.size == 0 or inside.min() > 150, (seed, factor)
-        red = (np.asarray(scaled)[..., 0] > 150).nonzero()
-        if len(red[0]):
-            assert abs(red[1].min() - x0) <= 2
-            assert abs(red[1].max() + 1 - x1) <= 2
-    turned, boxes = mirrored(PIL.Image.fromarray(pixels), box)
-    assert boxes.tolist() == [[20.0, 10.0, 60.0, 40.0]]
-    assert np.asarray(turned)[20, 25, 0] == 250
-    narrow, _ = rescaled(PIL.Image.new("RGB", (900, 10)), box, SIDE, 0.1, np.random.default_rng(0))
-    assert min(narrow.size) == 1
+        (mask,) = view.masks(torch.from_numpy(pixels[None, ..., 0] > 150), SIDE)
+        assert mask.shape == (SIDE, SIDE)
+        assert not mask[view.shown[1] :].any()
+        assert not mask[:, view.shown[0] :].any()
+        assert np.array_equal(mask[: view.shown[1], : view.shown[0]].numpy(), scaled[..., 0] > 150)
+    assert mirrored(box, 90).tolist() == [[20.0, 10.0, 60.0, 40.0]]
+    assert min(drawn_view((900, 10), SIDE, 0.1, np.random.default_rng(0)).shown) == 1
+
+
+@pytest.mark.parametrize("jitter", [None, (0.5, 1.5)])
+def test_masks_lie_in_their_boxes_on_the_canvas(jitter: tuple[float, float] | None) -> None:
+    world = World("train", count=6, size=(48, 64))
+    words = [place if thing else None for place, thing in enumerate(world.things)]
+    recipe = Detection(vit_clip(), nn.Linear(1, 1), world, words, size=SIDE, jitter=jitter, masks=True)
+    samples = [recipe.sample(position) for position in range(6)]
+    for sample in samples:
+        assert sample.masks is not None
+        assert sample.masks.shape == (len(sample.boxes), SIDE, SIDE)
+        shown = sample.masks.flatten(1).any(dim=1)
+        tight, boxes = masks_to_boxes(sample.masks[shown]), sample.boxes[shown]
+        # Pixels are cut at whole numbers, boxes are not; and what is left of a cut thing may not fill its cut box.
+        assert (tight[:, :2] - boxes[:, :2] >= -1.6).all()
+        assert (boxes[:, 2:] - tight[:, 2:] >= -1.6).all()
+        assert jitter is not None or ((tight - boxes).abs() <= 1.6).all()
+    batch = recipe.collate(samples)
+    assert batch["masks"].shape == (len(batch["boxes"]), SIDE, SIDE)
+    with pytest.raises(DataError, match="has no masks"):
+        made(Bare(), masks=True).sample(0)
 
 
 @pytest.mark.parametrize(

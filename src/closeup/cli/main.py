@@ -25,6 +25,7 @@ VERBS: dict[str, tuple[str, str]] = {
     "propose": ("closeup.cli.propose", "find regions in photos without any labels"),
     "adapt": ("closeup.cli.adapt", "make a CLIP better at regions, on your own photos"),
     "train": ("closeup.cli.train", "train a detector of any words on a CLIP"),
+    "protocol": ("closeup.cli.protocol", "make the files of open-vocabulary COCO or LVIS from the official ones"),
     "blend": ("closeup.cli.blend", "mix an adapted model with what it was adapted from"),
     "reproduce": ("closeup.cli.reproduce", "make a paper's tables again, beside the paper's figures"),
     "demo": ("closeup.cli.demo", "see what the library does, on what ships inside"),

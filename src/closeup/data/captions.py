@@ -22,10 +22,12 @@ class Captioned:
 
     names: tuple[str, ...]
     things: tuple[bool, ...]
+    novel: tuple[str, ...]
 
     def __init__(self, reader: Reader, captions: Mapping[str, Sequence[str]]) -> None:
         self.names = reader.names
         self.things = reader.things
+        self.novel = tuple(getattr(reader, "novel", ()))
         self._reader = reader
         self._captions = captions
 

@@ -9,8 +9,9 @@ from typing import Literal, TypeAlias
 import numpy as np
 import torch
 
-from closeup._types import IGNORE, Boxes, Masks
+from closeup._types import IGNORE, Boxes, Groups, Masks
 from closeup.data.coco_json import CocoJson, Entry, check_folder, image_path, image_size, record_id
+from closeup.data.open_vocabulary import novel_of_coco
 from closeup.data.record import Record
 from closeup.data.rle import decode_mask
 from closeup.errors import DataError
@@ -19,7 +20,8 @@ from closeup.geometry import masks_to_boxes, xywh_to_xyxy, xyxy_to_xywh
 Crowd: TypeAlias = Literal["skip", "ignore", "keep"]
 """What becomes of annotations marked ``iscrowd``, which outline a group and not a thing.
 
-``skip``: no region; ``ignore``: a region labelled IGNORE; ``keep``: a region like any other.
+``skip``: no region, but one of the record's ``groups``; ``ignore``: a region labelled IGNORE; ``keep``: a region like
+any other.
 """
 
 
@@ -30,7 +32,8 @@ class CocoInstances:
     not those of the masks; an annotation without a box takes that of its mask, and one whose box has no width
     or height is left out. Records carry masks where their annotations do (``masks=False`` spares the
     decoding), and attributes where every region has some. ``images=None`` reads annotations without pictures:
-    the image of a record is then a bare file name.
+    the image of a record is then a bare file name. ``novel`` are the 17 novel names where the file's categories are
+    just OV-COCO's 65, else none.
 
     Raises:
         DataError: a file or folder is missing or does not hold what it should. Masks are checked when a
@@ -39,6 +42,7 @@ class CocoInstances:
 
     names: tuple[str, ...]
     things: tuple[bool, ...]
+    novel: tuple[str, ...]
 
     def __init__(
         self,
@@ -53,11 +57,15 @@ class CocoInstances:
         self._crowd = crowd
         self.names = tuple(row["name"] for row in self._json.categories)
         self.things = (True,) * len(self.names)
+        self.novel = novel_of_coco(self.names)
         rows = self._json.table("annotations", {"image_id": (int, str), "category_id": int})
         self._masks = masks and any(row.get("segmentation") for row in rows)
         for index, row in enumerate(rows):
             self._check(row, f"annotations[{index}]")
-        self._rows = {image: list(filter(self._wanted, each)) for image, each in self._json.by_image(rows).items()}
+        gathered = self._json.by_image(rows)
+        self._rows = {image: list(filter(self._wanted, each)) for image, each in gathered.items()}
+        crowded = {image: [row for row in each if _is_group(row)] for image, each in gathered.items()}
+        self._groups = crowded if crowd == "skip" else {}
 
     def __len__(self) -> int:
         return len(self._json.images)
@@ -74,7 +82,15 @@ class CocoInstances:
             masks=masks,
             labels=torch.tensor([self._label(row) for row in rows], dtype=torch.int64),
             attributes=_attributes(rows),
+            groups=self._grouped(image),
         )
+
+    def _grouped(self, image: Entry) -> Groups | None:
+        rows = self._groups.get(image["id"], [])
+        if not rows:
+            return None
+        boxes = xywh_to_xyxy(torch.tensor([row["bbox"] for row in rows], dtype=torch.float64)).float()
+        return Groups(boxes, torch.tensor([self._json.label_of[row["category_id"]] for row in rows]))
 
     def _check(self, row: Entry, where: str) -> None:
         self._json.label(row["category_id"], where)
@@ -149,6 +165,10 @@ class CocoCaptions:
 
     def _sentences(self, image: Entry) -> tuple[str, ...]:
         return tuple(row["caption"].strip() for row in self._rows[image["id"]])
+
+
+def _is_group(row: Entry) -> bool:
+    return bool(row.get("iscrowd")) and row.get("bbox") is not None
 
 
 def _attributes(rows: Sequence[Entry]) -> tuple[Mapping[str, str], ...]:

@@ -8,7 +8,7 @@ from typing import Protocol, runtime_checkable
 
 import PIL.Image
 
-from closeup._types import Boxes, ImageLike, LabelMap, Labels, Masks
+from closeup._types import Boxes, Federated, Groups, ImageLike, LabelMap, Labels, Masks
 from closeup.data.images import open_image
 from closeup.errors import InputError
 
@@ -21,6 +21,9 @@ class Record:
     ``size`` is ``(height, width)`` of the original image, None where it is not known without opening it.
     ``labels`` and ``label_map`` index the reader's ``names``; IGNORE (-1) marks what takes no part.
     ``attributes`` holds one mapping per region, such as ``{"colour": "red", "pattern": "striped"}``.
+    ``groups`` outline several things together (COCO's crowds) and are no regions: what is found there of their class
+    is neither right nor wrong. ``federated`` tells which classes were looked for where not all were (LVIS); None: all
+    of ``names``.
 
     Raises:
         InputError: the parts disagree about the number of regions or the size of the image.
@@ -35,6 +38,8 @@ class Record:
     label_map: LabelMap | None = None
     captions: tuple[str, ...] = ()
     attributes: tuple[Mapping[str, str], ...] = ()
+    groups: Groups | None = None
+    federated: Federated | None = None
 
     def __post_init__(self) -> None:
         _agree(self.id, "number of regions", dict(self._counts()))

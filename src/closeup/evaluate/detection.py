@@ -7,17 +7,24 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import torch
 from faster_coco_eval import COCO, COCOeval_faster
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from closeup._types import IGNORE
+from closeup._types import IGNORE, Federated
 from closeup.errors import InputError
 
 SomeBoxes = Float[Tensor, "_ 4"]
 
 LIMITS = (1, 10, 100)
-"""Detections of a picture that count, best first; figures are those of the last."""
+"""Detections of a class in a picture that count, best first; figures are those of the last (COCO's rules)."""
+
+LVIS_LIMIT = 300
+"""Detections of a picture that count by LVIS's rules, best first, whatever their classes."""
+
+GROUP = 100
+"""Classes that are scored at once: memory is taken for each in every picture, and LVIS has many of both."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -41,17 +48,19 @@ class DetectionScores:
 
 
 class AveragePrecision:
-    """Gathers pictures' true and found boxes; COCO's rules.
+    """Gathers pictures' true and found boxes; COCO's rules, or LVIS's where pictures say what was looked for.
 
     A true box labelled ``IGNORE`` takes no part. A class without objects has no figure, and detections of it do not
-    count anywhere, as in COCO's own code.
+    count anywhere, as in COCO's own code. By LVIS's rules a picture's detections of a class that is neither there
+    nor known to be absent do not count either, and of a class that is marked in part only those that match a box do.
 
-    Source: pycocotools' ``COCOeval``, in faster-coco-eval's form, which gives the same figures.
+    Source: pycocotools' ``COCOeval`` and lvis's ``LVISEval``, both in faster-coco-eval's form, which gives the same
+    figures.
     """
 
     def __init__(self, names: Sequence[str]) -> None:
         self.names = tuple(names)
-        self._pictures = 0
+        self._pictures: list[Federated | None] = []
         self._truth: list[dict[str, Any]] = []
         self._found: list[dict[str, Any]] = []
 
@@ -64,16 +73,23 @@ class AveragePrecision:
         scores: Float[Tensor, " _"],
         *,
         crowd: Sequence[bool] | None = None,
+        federated: Federated | None = None,
     ) -> None:
         """Add a picture: true boxes (xyxy, any unit of length) with labels, and what was found there with scores.
 
-        A true box that is a ``crowd`` may be found any number of times, or not at all.
+        A true box that is a ``crowd`` may be found any number of times, or not at all. With ``federated`` the
+        picture is scored by LVIS's rules; all pictures are, or none.
 
         Raises:
-            InputError: a label is no index of a name, or parts of a picture differ in number.
+            InputError: a label is no index of a name, parts of a picture differ in number, or the picture is to be
+                scored by other rules than those before it.
         """
         self._check(boxes, labels, found, found_labels, scores)
-        self._pictures += 1
+        self._check_federated(federated)
+        self._pictures.append(federated)
+        if federated is not None:
+            counted = _counted(found_labels, scores, {*labels.tolist(), *federated.absent})
+            found, found_labels, scores = found[counted], found_labels[counted], scores[counted]
         crowds = [False] * len(boxes) if crowd is None else list(crowd)
         for box, label, many in zip(boxes.tolist(), labels.tolist(), crowds, strict=True):
             if label != IGNORE:
@@ -91,34 +107,59 @@ class AveragePrecision:
         if not self._pictures:
             raise InputError("There is no picture to score. Add some first.")
         count = len(self.names)
-        objects = np.bincount([row["category_id"] - 1 for row in self._truth], minlength=count)
+        single = [row["category_id"] - 1 for row in self._truth if not row["iscrowd"]]
+        objects = np.bincount(np.array(single, dtype=int), minlength=count)
         nothing = np.full(count, np.nan)
         if not self._truth:
             return DetectionScores(self.names, nothing, nothing, (0,) * count)
         if not self._found:
             zero = np.where(objects > 0, 0.0, np.nan)
             return DetectionScores(self.names, zero, zero, tuple(objects.tolist()))
-        truth = COCO(
-            {
-                "images": [{"id": number + 1} for number in range(self._pictures)],
-                "categories": [{"id": number + 1, "name": name} for number, name in enumerate(self.names)],
-                "annotations": self._truth,
-            }
-        )
-        run = COCOeval_faster(truth, truth.loadRes(self._found), "bbox")
-        run.params.maxDets = list(LIMITS)
-        run.evaluate()
-        run.accumulate()
-        # Thresholds, recalls, classes, areas (all first), limits; -1 where a class has no objects.
-        precision = run.eval["precision"][:, :, :, 0, -1]
+        precision = self._precision()
         table = np.where((precision < 0).any(axis=1), np.nan, precision.mean(axis=1))
         return DetectionScores(self.names, table.mean(axis=0), table[0], tuple(objects.tolist()))
+
+    def _precision(self) -> Float[np.ndarray, "thresholds recalls classes"]:
+        """Return the precision at each recall; -1 where a class has no objects."""
+        numbers = range(1, len(self.names) + 1)
+        # The library wants a frequency by LVIS's rules, for means that are not asked of it.
+        categories = [{"id": number, "name": self.names[number - 1], "frequency": "f"} for number in numbers]
+        truth = COCO({"images": self._images(), "categories": categories, "annotations": self._truth})
+        found = truth.loadRes(self._found)
+        groups = [list(numbers[first : first + GROUP]) for first in range(0, len(numbers), GROUP)]
+        return np.concatenate([self._precision_of(group, truth, found) for group in groups], axis=2)
+
+    def _precision_of(
+        self, categories: list[int], truth: COCO, found: COCO
+    ) -> Float[np.ndarray, "thresholds recalls classes"]:
+        lvis = self._pictures[0] is not None
+        run = COCOeval_faster(truth, found, "bbox", lvis_style=lvis)
+        run.params.catIds = categories
+        run.params.maxDets = [*LIMITS[:-1], LVIS_LIMIT] if lvis else list(LIMITS)
+        # Of the areas, the first is all of them.
+        run.params.areaRng, run.params.areaRngLbl = run.params.areaRng[:1], run.params.areaRngLbl[:1]
+        run.evaluate()
+        run.accumulate()
+        precision: np.ndarray = run.eval["precision"][:, :, :, 0, -1]
+        return precision
+
+    def _images(self) -> list[dict[str, Any]]:
+        return [
+            {"id": number}
+            if federated is None
+            else {
+                "id": number,
+                "neg_category_ids": [label + 1 for label in federated.absent],
+                "not_exhaustive_category_ids": [label + 1 for label in federated.partial],
+            }
+            for number, federated in enumerate(self._pictures, start=1)
+        ]
 
     def _row(self, box: list[float], label: int) -> dict[str, Any]:
         left, top, right, bottom = box
         width, height = right - left, bottom - top
         bbox, area = [left, top, width, height], width * height
-        return {"image_id": self._pictures, "category_id": label + 1, "bbox": bbox, "area": area}
+        return {"image_id": len(self._pictures), "category_id": label + 1, "bbox": bbox, "area": area}
 
     def _check(self, boxes: Tensor, labels: Tensor, found: Tensor, found_labels: Tensor, scores: Tensor) -> None:
         if len(boxes) != len(labels) or not len(found) == len(found_labels) == len(scores):
@@ -126,6 +167,25 @@ class AveragePrecision:
                 f"A picture has {len(boxes)} true boxes with {len(labels)} labels, and {len(found)} found ones with "
                 f"{len(found_labels)} labels and {len(scores)} scores. Give one of each for every box."
             )
-        for label in {*labels.tolist(), *found_labels.tolist()}:
-            if not (0 <= label < len(self.names) or label == IGNORE):
+        self._check_labels({*labels.tolist(), *found_labels.tolist()} - {IGNORE})
+
+    def _check_federated(self, federated: Federated | None) -> None:
+        if self._pictures and (self._pictures[0] is None) != (federated is None):
+            said = "does not say" if federated is None else "says"
+            raise InputError(
+                f"Picture {len(self._pictures)} {said} which classes were looked for (`federated`), unlike the ones "
+                "before it. Score pictures by LVIS's rules and by COCO's apart."
+            )
+        if federated is not None:
+            self._check_labels({*federated.absent, *federated.partial})
+
+    def _check_labels(self, labels: set[int]) -> None:
+        for label in labels:
+            if not 0 <= label < len(self.names):
                 raise InputError(f"The label {label} is no index of the {len(self.names)} names.")
+
+
+def _counted(labels: Int[Tensor, " _"], scores: Float[Tensor, " _"], known: set[int]) -> Int[Tensor, " _"]:
+    """Return which detections count by LVIS's rules: of the best of a picture, those of classes looked for."""
+    best = scores.argsort(descending=True, stable=True)[:LVIS_LIMIT]
+    return best[torch.isin(labels[best], torch.tensor(sorted(known), dtype=labels.dtype, device=labels.device))]

@@ -9,10 +9,16 @@ from closeup.evaluate import DetectionScores
 from closeup.predict.provenance import Provenance
 from closeup.predict.report import Report
 
+FREQUENCIES = {"r": "rare", "c": "common", "f": "frequent"}
+"""LVIS's three kinds of classes: its APr, APc and APf."""
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class DetectionReport(Report):
-    """Average precision by class, which classes are novel, and what made it."""
+    """Average precision by class, which classes are novel, and what made it.
+
+    ``frequencies`` are LVIS's "r", "c" and "f" of the classes, empty for other data sets.
+    """
 
     scores: DetectionScores
     novel: tuple[bool, ...]
@@ -20,16 +26,25 @@ class DetectionReport(Report):
     seconds: float
     """Wall-clock seconds per image, reading included."""
     provenance: Provenance
+    frequencies: tuple[str, ...] = ()
 
     def summary(self) -> dict[str, float]:
-        """Return AP50 and AP of novel, base and all classes, 0 to 1; NaN where there is no such class."""
+        """Return AP50 and AP of novel, base and all classes, 0 to 1; NaN where there is no such class.
+
+        Of LVIS, AP of rare, common and frequent ones too.
+        """
         base = [not mark for mark in self.novel]
         groups = {"novel": list(self.novel), "base": base, "all": [True] * len(base)}
+        frequent = {
+            f"{name} AP": self.scores.mean([each == mark for each in self.frequencies], at50=False)
+            for mark, name in FREQUENCIES.items()
+            if self.frequencies
+        }
         return {
             f"{name} {label}": self.scores.mean(group, at50=at50)
             for at50, label in ((True, "AP50"), (False, "AP"))
             for name, group in groups.items()
-        }
+        } | frequent
 
     def table(self) -> list[dict[str, str | float | int]]:
         """Return one row for each class that has objects."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
-from typing import Literal, TypeAlias
+from typing import Literal, TypeAlias, TypeVar
 
 import torch
 
@@ -12,6 +12,7 @@ from closeup._types import IGNORE, Boxes, Labels
 from closeup.data.record import Reader, Record
 from closeup.errors import DataError, InputError, suggest
 from closeup.evaluate import AveragePrecision
+from closeup.evaluate.detection import LVIS_LIMIT
 from closeup.heads.rpn import Proposer
 from closeup.heads.saved import Detector
 from closeup.match.detections import Objectness, Suppression
@@ -25,14 +26,16 @@ from closeup.predict.prefetch import prefetched
 from closeup.predict.words import Words, as_bank
 from closeup.text import Templates, TextBank
 
-THRESHOLD = 0.01
-"""Scores that count, as in F-ViT's protocol: average precision wants the doubtful ones too."""
+THRESHOLD, LVIS_THRESHOLD = 0.01, 1e-4
+"""Scores that count, as in F-ViT's protocols of COCO and LVIS: average precision wants the doubtful ones too."""
 
-ZERO_SHOT_THRESHOLD = 0.001
-"""Of a CLIP alone (RegionCLIP's zero-shot inference on COCO)."""
+ZERO_SHOT_THRESHOLD, LVIS_ZERO_SHOT_THRESHOLD = 0.001, 1e-4
+"""Of a CLIP alone (RegionCLIP's zero-shot inference on COCO, and with true boxes on LVIS)."""
 
 BoxSource: TypeAlias = Literal["truth", "found"] | Proposer
 """Whose boxes a CLIP names: the data set's own, those found in the picture without labels, or a proposer's."""
+
+Number = TypeVar("Number", int, float)
 
 Find: TypeAlias = Callable[[Record, TextBank], DetectionResult]
 
@@ -43,27 +46,30 @@ def evaluate_detection(
     *,
     words: Words | None = None,
     templates: str | Templates | None = None,
-    threshold: float = THRESHOLD,
-    limit_found: int = LIMIT,
+    threshold: float | None = None,
+    limit_found: int | None = None,
     suppression: Suppression | None = None,
     limit: int | None = None,
     workers: int = 2,
     on_progress: Progress | None = None,
 ) -> DetectionReport:
-    """Detect in every record of a reader among the names of its things, and compare with its boxes by COCO's rules.
+    """Detect in every record of a reader among the names of its things, and compare with its boxes.
 
     All words compete at once, learned and novel (the generalised protocol); those that the detector did not learn are
     the novel ones. ``words`` has one word per thing, in the reader's order (None: its names). ``limit_found`` are the
-    objects of a picture that count at most; ``limit``, ``workers`` and ``on_progress`` are as in ``evaluate_regions``,
-    all other arguments as in ``detect``.
+    objects of a picture that count at most, ``threshold`` the score that they must exceed (None: 100 and 0.01, of LVIS
+    300 and 0.0001); ``limit``, ``workers`` and ``on_progress`` are as in ``evaluate_regions``, all other arguments as
+    in ``detect``. LVIS is scored by its own rules, other data sets by COCO's.
 
     Raises:
         InputError: there are no things, or words do not fit them; and as ``detect`` does.
         DataError: a record has no labelled boxes.
     """
+    least = _either(threshold, reader, THRESHOLD, LVIS_THRESHOLD)
+    most = _either(limit_found, reader, LIMIT, LVIS_LIMIT)
 
     def find(record: Record, bank: TextBank) -> DetectionResult:
-        return detect(detector, record.load(), bank, threshold=threshold, limit=limit_found, suppression=suppression)
+        return detect(detector, record.load(), bank, threshold=least, limit=most, suppression=suppression)
 
     bank = _bank(detector.clip, reader, words, templates or detector.templates)
     return _measured(find, reader, bank, tuple(detector.marks(bank.names)), limit, workers, on_progress)
@@ -81,18 +87,19 @@ def evaluate_zero_shot_detection(
     novel: tuple[str, ...] | None = None,
     route: str | Route = "value",
     size: int | Size | None = None,
-    threshold: float = ZERO_SHOT_THRESHOLD,
-    limit_found: int = LIMIT,
+    threshold: float | None = None,
+    limit_found: int | None = None,
     suppression: Suppression | None = None,
     limit: int | None = None,
     workers: int = 2,
     on_progress: Progress | None = None,
 ) -> DetectionReport:
-    """Let a CLIP alone name boxes of every record of a reader, and compare with the true ones by COCO's rules.
+    """Let a CLIP alone name boxes of every record of a reader, and compare with the true ones.
 
     ``boxes`` are the true ones (all is in the naming then), those of a proposer, whose objectness takes part in the
     score, or those that are found without labels. ``novel`` are the names to tell apart in the figures (None: the
-    reader's own, if it has some). Other arguments as in ``evaluate_detection`` and ``detect_zero_shot``.
+    reader's own, if it has some). The ``threshold`` is 0.001, of LVIS 0.0001, unless given. Other arguments as in
+    ``evaluate_detection`` and ``detect_zero_shot``.
 
     Raises:
         InputError: as ``evaluate_detection``, and for novel names that are no things of the reader.
@@ -101,6 +108,8 @@ def evaluate_zero_shot_detection(
     Source: RegionCLIP (arXiv 2112.09106), Table 4: zero-shot inference with true boxes and with an RPN's.
     """
     things = _things(reader)
+    least = _either(threshold, reader, ZERO_SHOT_THRESHOLD, LVIS_ZERO_SHOT_THRESHOLD)
+    most = _either(limit_found, reader, LIMIT, LVIS_LIMIT)
 
     def find(record: Record, bank: TextBank) -> DetectionResult:
         given, logits = None, None
@@ -119,8 +128,8 @@ def evaluate_zero_shot_detection(
             how=how,
             route=route,
             size=size,
-            threshold=threshold,
-            limit=limit_found,
+            threshold=least,
+            limit=most,
             suppression=suppression,
         )
 
@@ -131,6 +140,16 @@ def evaluate_zero_shot_detection(
         if name not in names:
             raise InputError(f"The novel word {name!r} is no thing of the data set. {suggest(name, names)}")
     return _measured(find, reader, bank, tuple(name in apart for name in names), limit, workers, on_progress)
+
+
+def _either(given: Number | None, reader: Reader, coco: Number, lvis: Number) -> Number:
+    """Return what is given, or what is usual for the data set."""
+    return given if given is not None else lvis if _frequencies(reader) else coco
+
+
+def _frequencies(reader: Reader) -> tuple[str, ...]:
+    """Return how frequent LVIS's classes are; nothing for other data sets."""
+    return tuple(getattr(reader, "frequencies", ()))
 
 
 def _things(reader: Reader) -> Mapping[int, int]:
@@ -154,9 +173,13 @@ def _truth(record: Record, things: Mapping[int, int]) -> tuple[Boxes, Labels]:
     """Return a record's boxes of things, and their places; boxes to ignore are not among them."""
     if record.boxes is None or record.labels is None:
         raise DataError(f"Record {record.id!r} has no labelled boxes: there is nothing to compare with.")
-    places = torch.tensor([things.get(label, IGNORE) for label in record.labels.tolist()], dtype=torch.long)
+    places = _places(record.labels, things)
     known = places != IGNORE
     return record.boxes.float()[known], places[known]
+
+
+def _places(labels: Labels, things: Mapping[int, int]) -> Labels:
+    return torch.tensor([things.get(label, IGNORE) for label in labels.tolist()], dtype=torch.long)
 
 
 def _measured(
@@ -174,8 +197,13 @@ def _measured(
     start, made = time.perf_counter(), None
     for done, record in enumerate(prefetched(reader.__getitem__, count, workers), start=1):
         boxes, labels = _truth(record, things)
+        crowd = [False] * len(boxes)
         found = find(record, bank)
-        metric.add(boxes, labels, found.boxes, found.labels, found.scores)
+        if record.groups is not None:
+            boxes = torch.cat([boxes, record.groups.boxes])
+            labels = torch.cat([labels, _places(record.groups.labels, things)])
+            crowd += [True] * len(record.groups.labels)
+        metric.add(boxes, labels, found.boxes, found.labels, found.scores, crowd=crowd, federated=record.federated)
         made = found.provenance
         if on_progress is not None:
             on_progress(done, count)
@@ -184,6 +212,7 @@ def _measured(
     return DetectionReport(
         scores=metric.compute(),
         novel=novel,
+        frequencies=_frequencies(reader),
         images=count,
         seconds=(time.perf_counter() - start) / count,
         provenance=made,

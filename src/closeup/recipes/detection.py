@@ -9,27 +9,31 @@ from typing import ClassVar
 import numpy as np
 import PIL.Image
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from PIL import ImageOps
 from torch import Tensor, nn
 
-from closeup._types import Boxes, Labels
+from closeup._types import Boxes, Labels, Masks
 from closeup.data.record import Reader, Record
 from closeup.errors import DataError
-from closeup.geometry import clip_boxes
 from closeup.models.clip import Clip
 from closeup.recipes.order import visited
 from closeup.recipes.recipe import Recipe
+from closeup.recipes.view import View, drawn_view, mirrored
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Sample:
-    """One visit to a picture: a canvas, the height and width that the picture has on it, and its boxes there."""
+    """One visit to a picture: a canvas, the height and width that the picture has on it, and its boxes there.
+
+    ``masks`` are those of the boxes on the canvas, None where they are not learned from.
+    """
 
     image: Float[Tensor, "3 height width"]
     size: Int[Tensor, 2]
     boxes: Boxes
     labels: Labels
+    masks: Bool[Tensor, "count height width"] | None = None
 
 
 class Detection(Recipe):
@@ -38,10 +42,11 @@ class Detection(Recipe):
     ``words`` says for each of the reader's labels which of the head's words it is, None for those that are not learned:
     their boxes are never seen, as if nobody had drawn them. Pictures lie in the top left corner of a canvas of ``size``
     pixels, half of them mirrored; with ``jitter`` they are first made larger or smaller by a factor drawn from it, and
-    cut. The head's running means are those of one device, so a batch is never computed in parts.
+    cut. With ``masks`` the batch has the boxes' masks on the canvas too. The head's running means are those of one
+    device, so a batch is never computed in parts.
 
     Raises:
-        DataError: no pictures, or records without boxes and labels.
+        DataError: no pictures, or records without boxes and labels, or without the masks that are asked for.
 
     Source of the augmentation: ``wusize/CLIPSelf`` ``F-ViT/configs/ov_coco`` (large-scale jitter, crop, flip).
     """
@@ -59,6 +64,7 @@ class Detection(Recipe):
         size: int,
         jitter: tuple[float, float] | None = None,
         flip: bool = True,
+        masks: bool = False,
         seed: int = 0,
         probe: Callable[[], Mapping[str, float]] | None = None,
     ) -> None:
@@ -67,7 +73,7 @@ class Detection(Recipe):
         self.module = head
         self._clip, self._reader, self._size, self._seed, self._probe = clip, reader, size, seed, probe
         self._words = torch.tensor([-1 if word is None else word for word in words])
-        self._jitter, self._flip = jitter, flip
+        self._jitter, self._flip, self._masks = jitter, flip, masks
 
     def trainable(self) -> dict[str, nn.Parameter]:
         """Return every parameter of the head."""
@@ -76,27 +82,31 @@ class Detection(Recipe):
     def sample(self, position: int) -> Sample:
         """Return a canvas and the boxes on it whose words are learned."""
         record = self._reader[visited(position, len(self._reader), self._seed)]
-        picture, (boxes, labels) = record.load(), self._known(record)
+        picture, (boxes, labels, masks) = record.load(), self._known(record)
         rng = np.random.default_rng([self._seed, 4, position])
         if self._flip and rng.random() < 0.5:
-            picture, boxes = mirrored(picture, boxes)
+            picture, boxes, masks = ImageOps.mirror(picture), mirrored(boxes, picture.width), masks.flip(dims=[2])
         if self._jitter is None:
             image, placement = self._clip.preprocess(picture, policy="longest-pad-corner", size=self._size)
             boxes = placement.boxes_to_canvas(boxes)
             width, height = (round(side) for side in placement.content[2:])
+            view = View((0, 0, *picture.size), (width, height))
         else:
-            scaled, boxes = rescaled(picture, boxes, self._size, float(rng.uniform(*self._jitter)), rng)
-            width, height = scaled.size
+            view = drawn_view(picture.size, self._size, float(rng.uniform(*self._jitter)), rng)
+            boxes, (width, height) = view.boxes(boxes), view.shown
             canvas = PIL.Image.new("RGB", (self._size, self._size))
-            canvas.paste(scaled)
+            # Cutting before resizing spares the parts that are not seen.
+            canvas.paste(picture.resize(view.shown, PIL.Image.Resampling.BICUBIC, box=view.seen))
             image, _ = self._clip.preprocess(canvas, policy="longest-pad-corner", size=self._size)
         large = ((boxes[:, 2:] - boxes[:, :2]) >= 1).all(dim=1)
-        return Sample(image, torch.tensor([height, width]), boxes[large], labels[large])
+        planes = view.masks(masks[large], self._size) if self._masks else None
+        return Sample(image, torch.tensor([height, width]), boxes[large], labels[large], planes)
 
     def collate(self, samples: Sequence[Sample]) -> dict[str, Tensor]:
         """Stack canvases and lay their boxes side by side, with the number of each one's picture."""
         counts = torch.tensor([len(sample.boxes) for sample in samples])
-        return {
+        masks = [sample.masks for sample in samples if sample.masks is not None]
+        return ({"masks": torch.cat(masks)} if masks else {}) | {
             "images": torch.stack([sample.image for sample in samples]),
             "sizes": torch.stack([sample.size for sample in samples]),
             "boxes": torch.cat([sample.boxes for sample in samples]),
@@ -108,33 +118,16 @@ class Detection(Recipe):
         """Return what the probe measures."""
         return dict(self._probe()) if self._probe is not None else {}
 
-    def _known(self, record: Record) -> tuple[Boxes, Labels]:
+    def _known(self, record: Record) -> tuple[Boxes, Labels, Masks]:
+        """Return the boxes that are learned from, their words, and their masks (empty ones unless asked for)."""
         if record.boxes is None or record.labels is None:
             raise DataError(f"Record {record.id!r} has no labelled boxes. Give a data set that has them.")
         boxes, labels = record.boxes.float(), record.labels
         # A label below zero is one to ignore.
         words = torch.where(labels >= 0, self._words[labels.clamp(min=0)], -1)
         kept = (words >= 0) & boxes.isfinite().all(dim=1)
-        return boxes[kept], words[kept]
-
-
-def mirrored(picture: PIL.Image.Image, boxes: Boxes) -> tuple[PIL.Image.Image, Boxes]:
-    """Return a picture and its boxes with left and right exchanged."""
-    left, top, right, bottom = boxes.unbind(dim=1)
-    return ImageOps.mirror(picture), torch.stack([picture.width - right, top, picture.width - left, bottom], dim=1)
-
-
-def rescaled(
-    picture: PIL.Image.Image, boxes: Boxes, size: int, factor: float, rng: np.random.Generator
-) -> tuple[PIL.Image.Image, Boxes]:
-    """Return a picture whose longest side is ``factor`` times ``size``, cut at random to ``size``, and its boxes."""
-    scale = factor * size / max(picture.size)
-    width, height = max(1, round(picture.width * scale)), max(1, round(picture.height * scale))
-    left, top = (int(rng.integers(max(side - size, 0) + 1)) for side in (width, height))
-    shown = (min(width, size), min(height, size))
-    # Cutting before resizing spares the parts that are not seen.
-    across, down = picture.width / width, picture.height / height
-    seen = (left * across, top * down, (left + shown[0]) * across, (top + shown[1]) * down)
-    scaled = picture.resize(shown, PIL.Image.Resampling.BICUBIC, box=seen)
-    moved = boxes / boxes.new_tensor([across, down] * 2) - boxes.new_tensor([left, top] * 2)
-    return scaled, clip_boxes(moved, shown[1], shown[0])
+        if not self._masks:
+            return boxes[kept], words[kept], torch.zeros(int(kept.sum()), 1, 1, dtype=torch.bool)
+        if record.masks is None:
+            raise DataError(f"Record {record.id!r} has no masks. Give a data set that has them, or learn from boxes.")
+        return boxes[kept], words[kept], record.masks[kept]
