@@ -12,7 +12,7 @@ from closeup.data.world import World
 from closeup.heads.rpn import load_proposer
 from closeup.heads.saved import load_detector
 from closeup.models import load
-from closeup.predict import detect_zero_shot, evaluate_detection, evaluate_zero_shot_detection, propose_boxes
+from closeup.predict import detect, detect_zero_shot, evaluate_detection, evaluate_zero_shot_detection, propose_boxes
 from commands import Run, Write, files_below
 
 WORDS = ("--words", "star, circle, a zebra")
@@ -66,7 +66,45 @@ def test_a_proposer_is_trained_and_a_clip_names_its_boxes(closeup: Run, photos: 
     assert [each["score"] for each in told["objects"]] == pytest.approx(expected.scores.tolist(), abs=1e-4)
     wrong = closeup("detect", photos, "--detector", "proposer", *WORDS)
     assert wrong.code == 2
-    assert "is a head of the kind 'rpn', and 'fvit' is wanted" in wrong.err
+    assert "is a head of the kind 'rpn', and 'fvit' or 'c4' is wanted" in wrong.err
+
+
+def train_c4(*more: object) -> list[object]:
+    words = ["c4" if word == "fvit" else "c4-detector" if word == "detector" else word for word in train()]
+    return [*words, "--proposer", "proposer", *more]
+
+
+def test_a_detector_whose_clip_learns_finds_objects_too(closeup: Run, photos: Path, tmp_path: Path) -> None:
+    words = ["rpn" if word == "fvit" else "proposer" if word == "detector" else word for word in train()]
+    assert closeup(*words).code == 0
+    ran = closeup(*train_c4("--loss", "weighted", "--objectness", "sigmoid", "--dtype", "fp16", "--json"))
+    assert ran.code == 0, ran.err
+    assert {"loss", "classes", "boxes"} <= ran.json["figures"].keys()
+    card = json.loads((tmp_path / "c4-detector" / "card.json").read_text())
+    assert card["head"] == "c4"
+    assert card["proposer"]["name"] == str(tmp_path / "proposer")
+    assert card["trained"]["base"]["proposer"] == card["proposer"]["fingerprint"]
+    assert (card["config"]["loss"], card["config"]["objectness"]) == ("weighted", "sigmoid")
+    asked = ("detect", photos, "--detector", "c4-detector", *WORDS, "--threshold", "0", "--limit", "3", "--json")
+    found = closeup(*asked)
+    assert found.code == 0, found.err
+    assert [len(photo["objects"]) for photo in found.json["photos"]] == [3, 3, 3]
+    (photo,) = (each for each in found.json["photos"] if each["photo"].endswith("photos/a.png"))
+    expected = detect(
+        load_detector("c4-detector"), photos / "a.png", ["star", "circle", "a zebra"], threshold=0.0, limit=3
+    )
+    assert [each["score"] for each in photo["objects"]] == pytest.approx(expected.scores.tolist(), abs=1e-4)
+    measured = closeup("evaluate", "detection", "--detector", "c4-detector", "--data", "world?size=64", "--limit", "2")
+    assert measured.code == 0, measured.err
+    again = closeup(*train_c4("--loss", "weighted", "--objectness", "sigmoid", "--resume"))
+    assert again.code == 0, again.err
+    other = closeup(*train_c4("--resume"))
+    assert other.code == 2
+    assert "begun with the config" in other.err
+    (tmp_path / "proposer").rename(tmp_path / "elsewhere")
+    lost = closeup(*asked)
+    assert lost.code == 2
+    assert "proposer', which is not there. Put it back" in lost.err
 
 
 def test_a_detector_is_measured_on_base_and_novel_words(closeup: Run, tmp_path: Path) -> None:
@@ -140,6 +178,9 @@ CASES: dict[str, tuple[Words, str]] = {
     "unknown model": (lambda p: [*train(), "--model", "ViT-B-61/openai"], "'ViT-B-16/openai'"),
     "nothing to measure": (lambda p: ["evaluate", "detection", "--detector", "none"], "no trained head"),
     "measured on nothing": (lambda p: ["evaluate", "detection", "--detector", p, "--limit", "0"], "--limit 0"),
+    "no proposer there": (lambda p: train_c4(), "no trained head"),
+    "no proposer named": (lambda p: train_c4()[:-2], "proposer"),
+    "unknown class loss": (lambda p: train_c4("--loss", "focl"), "focal"),
     "unknown head": (lambda p: ["train", "fvti", "--images", "world"], "fvit"),
     "unlabelled photos": (lambda p: ["train", "fvit", "--images", p, "--out", "d", *SHORT], "no things to learn"),
     "unknown novel word": (lambda p: [*train(), "--novel", novel(p)], "'unicorn' is no thing"),

@@ -11,6 +11,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from pycocotools import mask as coco_mask
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 from torch import Tensor
@@ -50,8 +51,12 @@ def pictures(seed: int, count: int = 12) -> list[Picture]:
     return made
 
 
-def official(given: list[Picture]) -> tuple[np.ndarray, np.ndarray]:
-    """Return pycocotools' AP and AP50 of each class."""
+def encode(plane: Tensor) -> dict[str, Any]:
+    return dict(coco_mask.encode(np.asfortranarray(plane.numpy().astype(np.uint8))))
+
+
+def official(given: list[Picture], drawn: list[tuple[Tensor, Tensor]] | None = None) -> tuple[np.ndarray, np.ndarray]:
+    """Return pycocotools' AP and AP50 of each class, by boxes or by the masks drawn of them."""
     truth: list[dict[str, Any]] = []
     found: list[dict[str, Any]] = []
     for number, (true, labels, guesses, said, scores) in enumerate(given, start=1):
@@ -62,15 +67,21 @@ def official(given: list[Picture]) -> tuple[np.ndarray, np.ndarray]:
         for box, label, score in zip(guesses.tolist(), said.tolist(), scores.tolist(), strict=True):
             sides = [box[0], box[1], box[2] - box[0], box[3] - box[1]]
             found.append({"image_id": number, "category_id": label + 1, "bbox": sides, "score": score})
+    if drawn is not None:
+        for row, plane in zip(truth, torch.cat([true for true, _ in drawn]), strict=True):
+            row |= {"segmentation": encode(plane), "area": float(plane.sum())}
+        for guess, plane in zip(found, torch.cat([guesses for _, guesses in drawn]), strict=True):
+            guess["segmentation"] = encode(plane)
+            del guess["bbox"]
     with contextlib.redirect_stdout(io.StringIO()):
         coco = COCO()
         coco.dataset = {
-            "images": [{"id": number + 1} for number in range(len(given))],
+            "images": [{"id": number + 1, "height": 330, "width": 330} for number in range(len(given))],
             "categories": [{"id": i + 1, "name": name} for i, name in enumerate(NAMES)],
             "annotations": truth,
         }
         coco.createIndex()
-        run = COCOeval(coco, coco.loadRes(found), "bbox")
+        run = COCOeval(coco, coco.loadRes(found), "bbox" if drawn is None else "segm")
         run.evaluate()
         run.accumulate()
     precision = run.eval["precision"][:, :, :, 0, -1]
@@ -124,6 +135,37 @@ def test_ignored_boxes_and_crowds_are_no_misses() -> None:
     assert metric.compute().mean() == 1
     metric.add(true[1:], torch.tensor([0]), none, torch.zeros(0, dtype=torch.long), torch.zeros(0), crowd=[True])
     assert metric.compute().mean() == 1
+
+
+def shapes(pictured: Tensor, rng: np.random.Generator) -> Tensor:
+    """Return a mask of 330 x 330 in each box, some of its columns missing."""
+    masks = torch.zeros(len(pictured), 330, 330, dtype=torch.bool)
+    for plane, (left, top, right, bottom) in zip(masks, pictured.round().int().clamp(min=0).tolist(), strict=True):
+        plane[top:bottom, left:right] = torch.from_numpy(rng.random((1, 330)) < 0.9)[:, left:right]
+    return masks
+
+
+@pytest.mark.parametrize("seed", range(2))
+def test_figures_of_masks_are_those_of_pycocotools(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    given = pictures(seed)
+    drawn = [(shapes(true, rng), shapes(found, rng)) for true, _, found, *_ in given]
+    metric = AveragePrecision(NAMES, masks=True)
+    for each, (masks, found_masks) in zip(given, drawn, strict=True):
+        metric.add(*each, masks=masks, found_masks=found_masks)
+    ap, ap50 = official(given, drawn)
+    np.testing.assert_allclose(metric.compute().ap, ap, atol=1e-6)
+    np.testing.assert_allclose(metric.compute().ap50, ap50, atol=1e-6)
+    assert metric.compute().mean(at50=False) != scored(given).compute().mean(at50=False)
+
+
+def test_masks_that_lack_are_said() -> None:
+    true, labels, found, said, scores = pictures(0)[0]
+    with pytest.raises(InputError, match="none and none masks"):
+        AveragePrecision(NAMES, masks=True).add(true, labels, found, said, scores)
+    masks = shapes(true, np.random.default_rng(0))
+    with pytest.raises(InputError, match=f"{len(masks)} and {len(masks)} masks"):
+        AveragePrecision(NAMES, masks=True).add(true, labels, found, said, scores, masks=masks, found_masks=masks)
 
 
 def test_a_class_of_crowds_alone_has_no_figure() -> None:

@@ -184,6 +184,14 @@ def test_detections_lie_in_the_picture_and_follow_the_words() -> None:
 
 
 @torch.no_grad()
+def test_where_nothing_is_proposed_nothing_is_found() -> None:
+    model, given = detector(), batch()
+    model.proposals.score_thresh = 2.0
+    found = model.detect(given["images"], given["sizes"], model.words, [False] * 3, threshold=0.0)
+    assert [len(each) for each in found] == [0, 0]
+
+
+@torch.no_grad()
 def test_each_picture_of_a_batch_is_seen_alone() -> None:
     model, given = detector(), batch()
     together = model.detect(given["images"], given["sizes"], model.words, [False] * 3, threshold=0.0)

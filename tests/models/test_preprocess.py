@@ -10,7 +10,7 @@ from open_clip.transform import image_transform
 from torch import Tensor
 
 from closeup.errors import InputError
-from closeup.models.preprocess import POLICIES, Preprocess
+from closeup.models.preprocess import POLICIES, Preprocess, renormalised
 from tiny_clips import picture
 
 SIZES = [(50, 80), (80, 50), (64, 64), (7, 200), (333, 111)]
@@ -111,3 +111,11 @@ def test_unknown_policy_names_near_ones() -> None:
 def test_size_below_one_pixel_is_refused(size: int | tuple[int, int]) -> None:
     with pytest.raises(InputError, match="below one pixel"):
         Preprocess((32, 32))(picture(8, 8).numpy(), policy="squash", size=size)
+
+
+def test_renormalised_pictures_are_those_that_the_other_model_would_make() -> None:
+    given, wanted = Preprocess((32, 32)), Preprocess((32, 32), mean=(0.5, 0.4, 0.3), std=(0.2, 0.3, 0.5))
+    image = PIL.Image.fromarray(picture(40, 60).numpy())
+    one, other = (each(image, policy="longest-pad-corner")[0][None] for each in (given, wanted))
+    torch.testing.assert_close(renormalised(one, given, wanted), other, atol=1e-5, rtol=1e-5)
+    assert renormalised(one, given, given) is one

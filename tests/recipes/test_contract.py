@@ -10,13 +10,17 @@ from typing import Any
 
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from closeup.data.world import World
 from closeup.data.world.stream import WorldStream
 from closeup.errors import CloseupError, ConfigError, DataError, InputError
+from closeup.heads.c4 import C4
+from closeup.heads.c4_config import C4Config
 from closeup.heads.fvit import FVit
 from closeup.heads.fvit_config import FVitConfig
+from closeup.heads.rpn import new_proposer
+from closeup.models.clip import Clip
 from closeup.models.load import load
 from closeup.recipes.clipself import ClipSelf
 from closeup.recipes.clipself_config import ClipSelfConfig
@@ -48,19 +52,35 @@ def regionclip() -> Recipe:
     return RegionClip(clip, World("train", count=16, size=(64, 96)), config)
 
 
-def detection() -> Recipe:
+SMALL = {"channels": 16, "proposals": 40, "candidates": 100}
+
+
+def detection(make: Callable[[Clip, Tensor, Sequence[bool]], nn.Module]) -> Recipe:
     clip, world = load("random:tiny", device="cpu", precision="fp32"), World("train", count=16, size=(64, 96))
     novel = [name in world.novel for name, thing in zip(world.names, world.things, strict=True) if thing]
     words = [None if name in world.novel or not world.things[i] else i for i, name in enumerate(world.names)]
     torch.manual_seed(0)
     embeddings = torch.randn(len(novel) + 1, clip.dim)
-    small = {"channels": 16, "hidden": 16, "bins": 3, "convolutions": 1, "proposals": 40, "candidates": 100}
-    head = FVit(clip, embeddings, novel, FVitConfig().replace(**small, regions=32))
-    return Detection(clip, head, world, words, size=64)
+    return Detection(clip, make(clip, embeddings, novel), world, words, size=64)
+
+
+def fvit() -> Recipe:
+    config = FVitConfig(hidden=16, bins=3, convolutions=1, regions=32).replace(**SMALL)
+    return detection(lambda clip, words, novel: FVit(clip, words, novel, config))
+
+
+def c4() -> Recipe:
+    def made(clip: Clip, words: Tensor, novel: Sequence[bool]) -> C4:
+        proposer = new_proposer(clip, (), (), templates="simple", size=64, config=SMALL)
+        words[-1] = 0
+        return C4(clip, proposer, words, novel, C4Config(regions=32, temperature=0.05))
+
+    return detection(made)
 
 
 RECIPES: dict[str, Callable[[], Recipe]] = {
-    "detection": detection,
+    "fvit": fvit,
+    "c4": c4,
     "pretrain": pretrain,
     "clipself": clipself,
     "regionclip": regionclip,

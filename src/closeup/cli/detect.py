@@ -66,7 +66,7 @@ class Options:
     """The most objects of a photo, best first."""
 
     overlap: Maybe[float] = None
-    """The overlap (IoU) above which the worse of two boxes of one word goes: 0.4 with a detector, else 0.5."""
+    """The overlap (IoU) above which the worse of two boxes of one word goes: 0.4 with an F-ViT, else 0.5."""
 
     soft: Flag = False
     """Lower the scores of boxes that overlap better ones instead of dropping them (soft-NMS)."""
@@ -82,10 +82,11 @@ class Options:
 
     clip: Annotated[ModelOptions, arg(name="")] = field(default_factory=ModelOptions)
 
-    def suppression(self) -> Suppression:
-        """Return how overlapping boxes are thinned out."""
-        usual = 0.5 if self.detector is None else 0.4
-        return Suppression(overlap=usual if self.overlap is None else self.overlap, soft=self.soft)
+    def suppression(self) -> Suppression | None:
+        """Return how overlapping boxes are thinned out, None where it is not said."""
+        if self.overlap is None and not self.soft:
+            return None
+        return Suppression(soft=self.soft) if self.overlap is None else Suppression(self.overlap, self.soft)
 
 
 @dataclass(frozen=True)

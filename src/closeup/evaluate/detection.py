@@ -9,13 +9,15 @@ from typing import Any
 import numpy as np
 import torch
 from faster_coco_eval import COCO, COCOeval_faster
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
+from pycocotools import mask as coco_mask
 from torch import Tensor
 
 from closeup._types import IGNORE, Federated
 from closeup.errors import InputError
 
 SomeBoxes = Float[Tensor, "_ 4"]
+SomeMasks = Bool[Tensor, "_ _ _"]
 
 LIMITS = (1, 10, 100)
 """Detections of a class in a picture that count, best first; figures are those of the last (COCO's rules)."""
@@ -53,14 +55,16 @@ class AveragePrecision:
     A true box labelled ``IGNORE`` takes no part. A class without objects has no figure, and detections of it do not
     count anywhere, as in COCO's own code. By LVIS's rules a picture's detections of a class that is neither there
     nor known to be absent do not count either, and of a class that is marked in part only those that match a box do.
+    With ``masks`` it is by the overlap of masks that things are found, and not of boxes.
 
     Source: pycocotools' ``COCOeval`` and lvis's ``LVISEval``, both in faster-coco-eval's form, which gives the same
     figures.
     """
 
-    def __init__(self, names: Sequence[str]) -> None:
-        self.names = tuple(names)
+    def __init__(self, names: Sequence[str], *, masks: bool = False) -> None:
+        self.names, self.masks = tuple(names), masks
         self._pictures: list[Federated | None] = []
+        self._sizes: list[tuple[int, int]] = []
         self._truth: list[dict[str, Any]] = []
         self._found: list[dict[str, Any]] = []
 
@@ -74,29 +78,34 @@ class AveragePrecision:
         *,
         crowd: Sequence[bool] | None = None,
         federated: Federated | None = None,
+        masks: SomeMasks | None = None,
+        found_masks: SomeMasks | None = None,
     ) -> None:
         """Add a picture: true boxes (xyxy, any unit of length) with labels, and what was found there with scores.
 
-        A true box that is a ``crowd`` may be found any number of times, or not at all. With ``federated`` the
-        picture is scored by LVIS's rules; all pictures are, or none.
+        ``masks`` and ``found_masks`` are those of the boxes, of one size, where masks are scored. A true box that is a
+        ``crowd`` may be found any number of times, or not at all. With ``federated`` the picture is scored by LVIS's
+        rules; all pictures are, or none.
 
         Raises:
-            InputError: a label is no index of a name, parts of a picture differ in number, or the picture is to be
-                scored by other rules than those before it.
+            InputError: a label is no index of a name, parts of a picture differ in number, masks are lacking, or the
+                picture is to be scored by other rules than those before it.
         """
         self._check(boxes, labels, found, found_labels, scores)
+        self._check_masks(boxes, found, masks, found_masks)
         self._check_federated(federated)
         self._pictures.append(federated)
+        self._sizes.append((0, 0) if masks is None else (masks.shape[1], masks.shape[2]))
         if federated is not None:
             counted = _counted(found_labels, scores, {*labels.tolist(), *federated.absent})
             found, found_labels, scores = found[counted], found_labels[counted], scores[counted]
+            found_masks = None if found_masks is None else found_masks[counted]
         crowds = [False] * len(boxes) if crowd is None else list(crowd)
-        for box, label, many in zip(boxes.tolist(), labels.tolist(), crowds, strict=True):
+        truth, guesses = self._rows(boxes, labels, masks), self._rows(found, found_labels, found_masks)
+        for row, label, many in zip(truth, labels.tolist(), crowds, strict=True):
             if label != IGNORE:
-                number = len(self._truth) + 1
-                self._truth.append(self._row(box, label) | {"id": number, "iscrowd": int(many)})
-        for box, label, score in zip(found.tolist(), found_labels.tolist(), scores.tolist(), strict=True):
-            self._found.append(self._row(box, label) | {"score": score})
+                self._truth.append(row | {"id": len(self._truth) + 1, "iscrowd": int(many)})
+        self._found += [row | {"score": score} for row, score in zip(guesses, scores.tolist(), strict=True)]
 
     def compute(self) -> DetectionScores:
         """Return the scores of all pictures so far.
@@ -125,7 +134,7 @@ class AveragePrecision:
         # The library wants a frequency by LVIS's rules, for means that are not asked of it.
         categories = [{"id": number, "name": self.names[number - 1], "frequency": "f"} for number in numbers]
         truth = COCO({"images": self._images(), "categories": categories, "annotations": self._truth})
-        found = truth.loadRes(self._found)
+        found = truth.loadRes([dict(row) for row in self._found])  # it writes into what it is given
         groups = [list(numbers[first : first + GROUP]) for first in range(0, len(numbers), GROUP)]
         return np.concatenate([self._precision_of(group, truth, found) for group in groups], axis=2)
 
@@ -133,7 +142,7 @@ class AveragePrecision:
         self, categories: list[int], truth: COCO, found: COCO
     ) -> Float[np.ndarray, "thresholds recalls classes"]:
         lvis = self._pictures[0] is not None
-        run = COCOeval_faster(truth, found, "bbox", lvis_style=lvis)
+        run = COCOeval_faster(truth, found, "segm" if self.masks else "bbox", lvis_style=lvis)
         run.params.catIds = categories
         run.params.maxDets = [*LIMITS[:-1], LVIS_LIMIT] if lvis else list(LIMITS)
         # Of the areas, the first is all of them.
@@ -144,22 +153,26 @@ class AveragePrecision:
         return precision
 
     def _images(self) -> list[dict[str, Any]]:
-        return [
-            {"id": number}
-            if federated is None
-            else {
-                "id": number,
-                "neg_category_ids": [label + 1 for label in federated.absent],
-                "not_exhaustive_category_ids": [label + 1 for label in federated.partial],
-            }
-            for number, federated in enumerate(self._pictures, start=1)
-        ]
+        rows = []
+        for number, (federated, (height, width)) in enumerate(zip(self._pictures, self._sizes, strict=True), start=1):
+            row: dict[str, Any] = {"id": number, "height": height, "width": width}
+            if federated is not None:
+                row["neg_category_ids"] = [label + 1 for label in federated.absent]
+                row["not_exhaustive_category_ids"] = [label + 1 for label in federated.partial]
+            rows.append(row)
+        return rows
 
-    def _row(self, box: list[float], label: int) -> dict[str, Any]:
-        left, top, right, bottom = box
-        width, height = right - left, bottom - top
-        bbox, area = [left, top, width, height], width * height
-        return {"image_id": len(self._pictures), "category_id": label + 1, "bbox": bbox, "area": area}
+    def _rows(self, boxes: SomeBoxes, labels: Int[Tensor, " _"], masks: SomeMasks | None) -> list[dict[str, Any]]:
+        """Return COCO's annotations of a picture; by masks, if they are scored."""
+        rows: list[dict[str, Any]] = []
+        for place, ((left, top, right, bottom), label) in enumerate(zip(boxes.tolist(), labels.tolist(), strict=True)):
+            width, height = right - left, bottom - top
+            shape: dict[str, Any] = {"bbox": [left, top, width, height], "area": width * height}
+            if self.masks and masks is not None:
+                runs = coco_mask.encode(np.asfortranarray(masks[place].numpy(), dtype=np.uint8))
+                shape = {"segmentation": runs, "area": float(coco_mask.area(runs))}
+            rows.append({"image_id": len(self._pictures), "category_id": label + 1, **shape})
+        return rows
 
     def _check(self, boxes: Tensor, labels: Tensor, found: Tensor, found_labels: Tensor, scores: Tensor) -> None:
         if len(boxes) != len(labels) or not len(found) == len(found_labels) == len(scores):
@@ -168,6 +181,18 @@ class AveragePrecision:
                 f"{len(found_labels)} labels and {len(scores)} scores. Give one of each for every box."
             )
         self._check_labels({*labels.tolist(), *found_labels.tolist()} - {IGNORE})
+
+    def _check_masks(
+        self, boxes: Tensor, found: Tensor, masks: SomeMasks | None, found_masks: SomeMasks | None
+    ) -> None:
+        if not self.masks:
+            return
+        if masks is None or found_masks is None or len(masks) != len(boxes) or len(found_masks) != len(found):
+            numbers = ["none" if each is None else len(each) for each in (masks, found_masks)]
+            raise InputError(
+                f"Masks are scored, and a picture has {len(boxes)} true boxes and {len(found)} found ones with "
+                f"{numbers[0]} and {numbers[1]} masks. Give one for every box."
+            )
 
     def _check_federated(self, federated: Federated | None) -> None:
         if self._pictures and (self._pictures[0] is None) != (federated is None):

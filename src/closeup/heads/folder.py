@@ -35,17 +35,19 @@ def write_head(
     return folder
 
 
-def read_head_card(folder: Path, kind: str, keys: Sequence[str]) -> dict[str, Any]:
-    """Return the card of a head of a kind; ModelError where there is none, or it lacks a key."""
+def read_head_card(folder: Path, kinds: Mapping[str, Sequence[str]]) -> dict[str, Any]:
+    """Return the card of a head of one of some kinds; ModelError where there is none, or it lacks a key of its kind."""
     if not (folder / HEAD).is_file() or not (folder / CARD).is_file():
         raise ModelError(f"{str(folder)!r} holds no {HEAD} with a {CARD}, so it is no trained head: see closeup train.")
     try:
         card: dict[str, Any] = json.loads((folder / CARD).read_text(encoding="utf-8"))
     except ValueError as error:
         raise ModelError(f"The card of {str(folder)!r} is no json ({error}). Train the head anew.") from error
-    if card.get("head", kind) != kind:
-        raise ModelError(f"{str(folder)!r} is a head of the kind {card['head']!r}, and {kind!r} is wanted here.")
-    lacking = [key for key in ("head", "clip", *keys) if key not in card]
+    kind = card.get("head", next(iter(kinds)))
+    if kind not in kinds:
+        wanted = " or ".join(map(repr, kinds))
+        raise ModelError(f"{str(folder)!r} is a head of the kind {kind!r}, and {wanted} is wanted here.")
+    lacking = [key for key in ("head", "clip", *kinds[kind]) if key not in card]
     if lacking:
         raise ModelError(f"The card of {str(folder)!r} has no {', '.join(lacking)}. Train the head anew.")
     return card

@@ -16,12 +16,11 @@ ICLR 2023, arXiv 2209.15639), from which F-ViT came.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import ClassVar
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from torch import Tensor, nn
-from torchvision.models.detection.roi_heads import RoIHeads
-from torchvision.ops import clip_boxes_to_image
 
 from closeup._types import Embeddings, Images, Labels
 from closeup.heads.backbone import ClipPyramid, Levels
@@ -30,13 +29,11 @@ from closeup.heads.fvit_config import FVitConfig
 from closeup.heads.losses import box_loss, class_weighted_cross_entropy
 from closeup.heads.proposals import listed, proposal_network
 from closeup.heads.region_pooling import PyramidPooling
+from closeup.heads.regions import Sizes, as_targets, draw, picked, region_sampler
 from closeup.match import cosine, fuse, probabilities, reduce_synonyms, word_weights
-from closeup.match.detections import Detections, Suppression, select
+from closeup.match.detections import Detections, Suppression
 from closeup.models.clip import Clip
 from closeup.regions import pool_boxes
-
-Sizes = Int[Tensor, "batch 2"]
-"""Height and width in pixels of the part of each canvas that shows its picture, from the top left corner."""
 
 
 class FVit(nn.Module):
@@ -49,6 +46,7 @@ class FVit(nn.Module):
         ModelError: the tower has fewer than four blocks.
     """
 
+    kind: ClassVar[str] = "fvit"
     words: Embeddings
     weights: Float[Tensor, " words"]
 
@@ -64,7 +62,7 @@ class FVit(nn.Module):
         self.head = BoxHead(
             config.channels, dim=clip.dim, bins=config.bins, hidden=config.hidden, convolutions=config.convolutions
         )
-        self.sampler = RoIHeads(None, None, None, 0.5, 0.5, config.regions, 0.25, None, 0.0, 0.0, 0)
+        self.sampler = region_sampler(config.regions)
         weights = [0.0 if mark else 1.0 for mark in novel] + [config.background_weight]
         self.register_buffer("words", words, persistent=False)
         self.register_buffer("weights", torch.tensor(weights), persistent=False)
@@ -77,24 +75,18 @@ class FVit(nn.Module):
         """
         images, sizes = batch["images"], batch["sizes"]
         levels, _ = self.pyramid(images)
-        counts = torch.bincount(batch["owners"], minlength=len(images)).tolist()
-        boxes, labels = (torch.split(batch[name], counts) for name in ("boxes", "labels"))
-        # torchvision counts classes from 1, and the background is 0.
-        targets = [{"boxes": box, "labels": label + 1} for box, label in zip(boxes, labels, strict=True)]
+        targets = as_targets(batch)
         proposed, given = self.proposals(listed(images, sizes), levels, targets)
-        proposed, _, found, deltas = self.sampler.select_training_samples(proposed, targets)
-        classes = torch.cat(found)
-        objects = (classes > 0).nonzero()[:, 0]
-        classes = torch.where(classes > 0, classes - 1, len(self.words) - 1)
-        embeddings, moved = self._read(levels, proposed)
+        drawn = draw(self.sampler, proposed, targets, background=len(self.words) - 1)
+        embeddings, moved = self._read(levels, drawn.boxes)
         with torch.autocast(images.device.type, enabled=False):  # cosines times 50 have no room in half precision
             losses = {
                 "objectness": given["loss_objectness"],
                 "proposal_boxes": given["loss_rpn_box_reg"],
                 "classes": class_weighted_cross_entropy(
-                    self.head.logits(embeddings, self.words), classes, self.weights
+                    self.head.logits(embeddings, self.words), drawn.classes, self.weights
                 ),
-                "boxes": box_loss(moved, torch.cat(deltas), objects),
+                "boxes": box_loss(moved, drawn.deltas, drawn.objects),
             }
         return {"loss": torch.stack(list(losses.values())).sum(), **losses}
 
@@ -126,16 +118,21 @@ class FVit(nn.Module):
         seen = probabilities(reduce_synonyms(cosine(regions, words), owner, count), self.config.clip_scale)
         shares = word_weights([*novel, False], base_weight=self.config.alpha, novel_weight=self.config.beta)
         scores = fuse(head, seen, shares.to(head))[:, :-1]
-        moved = self.sampler.box_coder.decode(deltas, list(proposed))[:, 0]
-        found = []
+        moved = self.sampler.box_coder.decode_single(deltas, torch.cat(proposed))
         counts = [len(boxes) for boxes in proposed]
-        for box, score, size in zip(moved.split(counts), scores.split(counts), sizes.tolist(), strict=True):
-            box = clip_boxes_to_image(box, size)
-            kept = select(
-                box, score, threshold=threshold, limit=limit, suppression=suppression or Suppression(overlap=0.4)
-            )
-            found.append(Detections(box[kept.rows], kept.labels, kept.scores))
-        return found
+        return picked(
+            moved.split(counts),
+            scores.split(counts),
+            sizes,
+            threshold=threshold,
+            limit=limit,
+            suppression=suppression or Suppression(overlap=0.4),
+        )
+
+    @property
+    def route(self) -> str:
+        """How the last block is replaced in the dense map."""
+        return self.config.route
 
     def _read(
         self, levels: Levels, boxes: Sequence[Tensor]

@@ -19,14 +19,15 @@ from torch import Tensor, nn
 
 from closeup._types import Boxes, Images
 from closeup.config import Config
-from closeup.errors import ConfigError
+from closeup.errors import ConfigError, InputError, ModelError
 from closeup.heads.backbone import ClipPyramid
 from closeup.heads.folder import clip_of, fill, read_head_card, write_head
 from closeup.heads.proposals import listed, proposal_network, scored
-from closeup.models.clip import Clip
+from closeup.models.checkpoint import HEAD
+from closeup.models.clip import Clip, digest
 
-KIND = "rpn"
-KEYS = ("config", "size")
+KINDS = {"rpn": ("config", "size")}
+"""The kind of head, and what its card must say."""
 
 
 @dataclass(frozen=True)
@@ -104,6 +105,16 @@ class Proposer:
     size: int
     name: str
 
+    @property
+    def fingerprint(self) -> str:
+        """SHA-256 of its weights and of the CLIP below it."""
+        return digest(self.head.state_dict(), self.clip.fingerprint)
+
+    @property
+    def needs(self) -> dict[str, str]:
+        """Nothing besides the CLIP."""
+        return {}
+
 
 def new_proposer(
     clip: Clip,
@@ -132,7 +143,7 @@ def save_proposer(
         InputError: the folder holds something else.
     """
     told = {**(card or {}), "config": proposer.head.config.to_dict(), "size": proposer.size}
-    return write_head(Path(folder), KIND, proposer.head, proposer.clip, told, dtype)
+    return write_head(Path(folder), "rpn", proposer.head, proposer.clip, told, dtype)
 
 
 def load_proposer(
@@ -144,8 +155,45 @@ def load_proposer(
         ModelError: there is no proposer, or the CLIP is another one than it was trained on.
     """
     folder = Path(folder)
-    card = read_head_card(folder, KIND, KEYS)
+    card = read_head_card(folder, KINDS)
     clip = clip_of(card, folder, clip, device=device, precision=precision)
     made = new_proposer(clip, (), (), templates="simple", size=card["size"], config=card["config"])
     fill(made.head, folder)
     return replace(made, name=str(folder))
+
+
+def load_beside(folder: str | Path, clip: Clip) -> Proposer:
+    """Load a proposer onto the device of a CLIP, which it shares where it was trained on the same one.
+
+    Raises:
+        ModelError: there is no proposer.
+    """
+    named = read_head_card(Path(folder), KINDS)["clip"]
+    shared = clip if named["fingerprint"] == clip.fingerprint else None
+    return load_proposer(folder, device=clip.device, precision=clip.precision, clip=shared)
+
+
+def proposer_card(proposer: Proposer) -> dict[str, str]:
+    """Return how a card names a proposer; InputError for one that is in no folder."""
+    folder = Path(proposer.name).resolve()
+    if not (folder / HEAD).is_file():
+        raise InputError(
+            f"The proposer {proposer.name!r} is in no folder, and would not be found again. Save it first."
+        )
+    return {"name": str(folder), "fingerprint": proposer.fingerprint}
+
+
+def proposer_of(card: Mapping[str, Any], folder: Path, clip: Clip, given: Proposer | None = None) -> Proposer:
+    """Return the proposer that a detector's card names, or the one given; ModelError where it is another or none."""
+    name, fingerprint = card["proposer"]["name"], card["proposer"]["fingerprint"]
+    if given is None and not (Path(name) / HEAD).is_file():
+        raise ModelError(
+            f"{str(folder)!r} was trained with the proposer {name!r}, which is not there. Put it back, or give it."
+        )
+    proposer = given or load_beside(name, clip)
+    if proposer.fingerprint != fingerprint:
+        raise ModelError(
+            f"{str(folder)!r} was trained with the proposer {name!r} with the weights {fingerprint[:12]}, but those "
+            f"here are {proposer.fingerprint[:12]}. Give the same proposer."
+        )
+    return proposer

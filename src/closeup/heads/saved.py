@@ -1,4 +1,7 @@
-"""A trained detector as a folder: the head's weights, and a card that names the CLIP and the words it knows."""
+"""A trained detector as a folder: the head's weights, and a card that names the CLIP and the words it knows.
+
+F-ViT and RegionCLIP's detector are alike from outside: they find boxes of any words.
+"""
 
 from __future__ import annotations
 
@@ -12,17 +15,21 @@ from jaxtyping import Float
 from torch import Tensor
 
 from closeup._types import Embeddings, Labels
+from closeup.heads.c4 import C4
+from closeup.heads.c4_config import C4Config
 from closeup.heads.folder import clip_of, fill, read_head_card, write_head
 from closeup.heads.fvit import FVit
 from closeup.heads.fvit_config import FVitConfig
+from closeup.heads.rpn import Proposer, load_beside, proposer_card, proposer_of
 from closeup.models.clip import Clip
 from closeup.text import TextBank, Vocabulary, build_bank
 
 BACKGROUND = "background"
-"""The word for whatever is no object; it comes after all others."""
+"""F-ViT's word for whatever is no object; it comes after all others."""
 
-KIND = "fvit"
 KEYS = ("config", "words", "novel", "templates", "size")
+KINDS = {FVit.kind: KEYS, C4.kind: (*KEYS, "proposer")}
+"""The kinds of detectors, and what a card must say of each."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -33,7 +40,7 @@ class Detector:
     canvas in pixels.
     """
 
-    head: FVit
+    head: FVit | C4
     clip: Clip
     words: tuple[str, ...]
     novel: tuple[bool, ...]
@@ -44,6 +51,8 @@ class Detector:
 
     def rows(self, bank: TextBank) -> tuple[Embeddings, Labels]:
         """Return the rows of a bank with the background's as the last, and the word of each; embedded once."""
+        if isinstance(self.head, C4):
+            return _joined(bank, _nothing(bank))
         key = bank.templates, bank.mean
         if key not in self._backgrounds:
             self._backgrounds[key] = _background(self.clip, *key)
@@ -53,6 +62,11 @@ class Detector:
         """Return which of some words are new to the head: all that it did not learn."""
         known = {word.casefold() for word, new in zip(self.words, self.novel, strict=True) if not new}
         return [name.strip().casefold() not in known for name in names]
+
+    @property
+    def needs(self) -> dict[str, str]:
+        """Fingerprints of what it stands on besides the CLIP, by name."""
+        return {"proposer": self.head.proposer.fingerprint} if isinstance(self.head, C4) else {}
 
 
 def new_detector(
@@ -64,10 +78,33 @@ def new_detector(
     size: int,
     config: Mapping[str, Any],
 ) -> Detector:
-    """Return an untrained detector of words, of which the ``novel`` ones are not to be learned."""
+    """Return an untrained F-ViT of words, of which the ``novel`` ones are not to be learned."""
     bank = build_bank(clip, Vocabulary(words), templates=templates)
     rows, _ = _joined(bank, _background(clip, bank.templates, bank.mean))
     head = FVit(clip, rows.to(clip.device), novel, FVitConfig().replace(**config))
+    return Detector(head.to(clip.device), clip, tuple(words), tuple(novel), templates, size, "untrained")
+
+
+def new_c4(
+    clip: Clip,
+    words: Sequence[str],
+    novel: Sequence[bool],
+    *,
+    proposer: Proposer | str | Path,
+    templates: str,
+    size: int,
+    config: Mapping[str, Any],
+) -> Detector:
+    """Return an untrained detector of RegionCLIP's; ``proposer`` is one, or the folder of one.
+
+    Raises:
+        ModelError: there is no proposer.
+    """
+    if not isinstance(proposer, Proposer):
+        proposer = load_beside(proposer, clip)
+    bank = build_bank(clip, Vocabulary(words), templates=templates)
+    rows, _ = _joined(bank, _nothing(bank))
+    head = C4(clip, proposer, rows.to(clip.device), novel, C4Config().replace(**config))
     return Detector(head.to(clip.device), clip, tuple(words), tuple(novel), templates, size, "untrained")
 
 
@@ -78,10 +115,10 @@ def save_detector(
     *,
     dtype: Literal["fp32", "fp16"] = "fp32",
 ) -> Path:
-    """Write a detector; the CLIP is named and not copied. The folder appears whole or not at all.
+    """Write a detector; CLIP and proposer are named and not copied. The folder appears whole or not at all.
 
     Raises:
-        InputError: the folder holds something else.
+        InputError: the folder holds something else, or the proposer is in no folder.
     """
     told = {
         **(card or {}),
@@ -91,24 +128,38 @@ def save_detector(
         "templates": detector.templates,
         "size": detector.size,
     }
-    return write_head(Path(folder), KIND, detector.head, detector.clip, told, dtype)
+    if isinstance(detector.head, C4):
+        told["proposer"] = proposer_card(detector.head.proposer)
+    return write_head(Path(folder), detector.head.kind, detector.head, detector.clip, told, dtype)
 
 
 def load_detector(
-    folder: str | Path, *, device: str | torch.device = "auto", precision: str = "auto", clip: Clip | None = None
+    folder: str | Path,
+    *,
+    device: str | torch.device = "auto",
+    precision: str = "auto",
+    clip: Clip | None = None,
+    proposer: Proposer | None = None,
 ) -> Detector:
-    """Load a detector in eval mode, with the CLIP that its card names, or the same one given as ``clip``.
+    """Load a detector in eval mode, with the CLIP and the proposer that its card names, or the same ones given.
 
     Raises:
-        ModelError: there is no detector, or the CLIP is another one than it was trained on.
+        ModelError: there is no detector, or CLIP or proposer are other ones than it was trained on.
     """
     folder = Path(folder)
-    card = read_head_card(folder, KIND, KEYS)
+    card = read_head_card(folder, KINDS)
     clip = clip_of(card, folder, clip, device=device, precision=precision)
     words, novel, how = card["words"], card["novel"], {key: card[key] for key in ("templates", "size", "config")}
-    made = new_detector(clip, words, novel, **how)
+    if card["head"] == C4.kind:
+        made = new_c4(clip, words, novel, proposer=proposer_of(card, folder, clip, proposer), **how)
+    else:
+        made = new_detector(clip, words, novel, **how)
     fill(made.head, folder)
     return replace(made, name=str(folder))
+
+
+def _nothing(bank: TextBank) -> Float[Tensor, "1 dim"]:
+    return bank.embeddings.new_zeros(1, bank.embeddings.shape[1])
 
 
 def _background(clip: Clip, templates: str, mean: str) -> Embeddings:

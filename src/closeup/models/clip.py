@@ -148,7 +148,7 @@ class Clip:
     def _hashed(self, part: str, state: Mapping[str, Tensor], config: object) -> str:
         versions = tuple(number for tensor in state.values() for number in (tensor.data_ptr(), tensor._version))
         if part not in self._fingerprints or self._fingerprints[part][0] != versions:
-            self._fingerprints[part] = versions, _digest(state, config)
+            self._fingerprints[part] = versions, digest(state, config)
         return self._fingerprints[part][1]
 
     def to(self, device: torch.device | str) -> Clip:
@@ -326,9 +326,10 @@ def _finished(embeddings: Tensor, normalize: bool) -> Tensor:
     return F.normalize(embeddings, dim=1) if normalize else embeddings
 
 
-def _digest(state: Mapping[str, Tensor], config: object) -> str:
-    digest = hashlib.sha256(repr(config).encode())
+def digest(state: Mapping[str, Tensor], config: object) -> str:
+    """Return the SHA-256 of weights and of a configuration."""
+    hashed = hashlib.sha256(repr(config).encode())
     for name, tensor in sorted(state.items()):
-        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
-        digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().data)
-    return digest.hexdigest()
+        hashed.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
+        hashed.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().data)
+    return hashed.hexdigest()

@@ -95,6 +95,19 @@ class Preprocess:
         return normalised
 
 
+def renormalised(
+    images: Float[Tensor, "batch 3 height width"], given: Preprocess, wanted: Preprocess
+) -> Float[Tensor, "batch 3 height width"]:
+    """Return pictures that are normalised for one model as another wants them."""
+    if (wanted.mean, wanted.std) == (given.mean, given.std):
+        return images
+
+    def channels(values: Sequence[float]) -> Tensor:
+        return images.new_tensor(list(values)).view(3, 1, 1)
+
+    return (images * channels(given.std) + channels(given.mean) - channels(wanted.mean)) / channels(wanted.std)
+
+
 def resized_size(original: Size, target: Size, policy: str, patch: int = 1) -> Size:
     """Return the height and width that ``policy`` resizes an image to, before any cut or pad."""
     if policy == "native":

@@ -88,8 +88,9 @@ def detect(
 ) -> DetectionResult:
     """Return the objects of an image that a trained detector finds among some words, whichever they are.
 
-    Words that it did not learn lean on the CLIP below it. Scores above ``threshold`` count, at most ``limit`` of them;
-    of boxes of one word that overlap the best one stays (``suppression``: None is F-ViT's, an IoU of 0.4).
+    In F-ViT, words that it did not learn lean on the CLIP below it. Scores above ``threshold`` count, at most ``limit``
+    of them; of boxes of one word that overlap the best one stays (``suppression``: None is the head's own, an IoU of
+    0.4 for F-ViT and 0.5 for RegionCLIP's).
 
     Raises:
         InputError: a threshold outside 0 to 1, a limit below 1, no words, or what is no image.
@@ -116,8 +117,8 @@ def detect(
     made = describe(
         clip,
         bank,
-        region_encoder="fvit",
-        route=detector.head.config.route,
+        region_encoder=detector.head.kind,
+        route=detector.head.route,
         image_size=as_size(clip, detector.size),
         detector=detector.name,
         threshold=threshold,

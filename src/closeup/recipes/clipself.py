@@ -29,15 +29,15 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from closeup.data.record import Reader
+from closeup.models.blocks import reached, trainable_blocks
 from closeup.models.clip import Clip
-from closeup.recipes.blocks import reached, trainable_blocks
+from closeup.models.region_features import MapFeatures
 from closeup.recipes.clipself_config import ClipSelfConfig
 from closeup.recipes.distill_regions import region_sources
 from closeup.recipes.distill_samples import DistillSamples, Sample
 from closeup.recipes.precompute import precompute
 from closeup.recipes.recipe import Recipe
 from closeup.recipes.region_config import CELLS
-from closeup.recipes.region_features import MapFeatures
 from closeup.recipes.student import Student, Teacher, teacher_identity
 from closeup.recipes.teacher_cache import TeacherStore
 

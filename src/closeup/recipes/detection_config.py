@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from math import ceil
-from typing import Any
+from typing import Any, TypeAlias
 
 from closeup.config import Config
 from closeup.errors import ConfigError
 from closeup.recipes.config import TrainConfig
+
+Settings: TypeAlias = tuple["DetectionConfig", TrainConfig, Mapping[str, Any]]
+"""What is seen, how it is trained, and changes of the head."""
 
 
 @dataclass(frozen=True)
@@ -38,7 +41,7 @@ class DetectionConfig(Config):
             raise ConfigError(f"`jitter` must be two sizes, the smaller first, or nothing, but got {self.jitter}.")
 
 
-def paper(images: int) -> tuple[DetectionConfig, TrainConfig, Mapping[str, Any]]:
+def paper(images: int) -> Settings:
     """Return F-ViT's training for OV-COCO, and what it changes in the head's settings: nothing.
 
     Three epochs of batches of 64, AdamW at 1e-4 with decay 0.1, gradients clipped at 1, 250 steps of warm-up; the
@@ -62,7 +65,7 @@ def paper(images: int) -> tuple[DetectionConfig, TrainConfig, Mapping[str, Any]]
     )
 
 
-def tiny(images: int) -> tuple[DetectionConfig, TrainConfig, Mapping[str, Any]]:
+def tiny(images: int) -> Settings:
     """Return what suits a head on tiny and the world: one visit to each of a number of pictures, a quarter as wide."""
     return (
         DetectionConfig(size=256, jitter=(), templates="simple"),
@@ -83,5 +86,59 @@ def tiny(images: int) -> tuple[DetectionConfig, TrainConfig, Mapping[str, Any]]:
     )
 
 
-PRESETS = {"paper": paper, "tiny": tiny}
-"""From the number of pictures to what is seen, how it is trained, and changes of the head."""
+def c4_paper(images: int) -> Settings:
+    """Return RegionCLIP's training for OV-COCO, whatever the number of pictures: 90,000 steps of 16, SGD.
+
+    Rate 0.002, momentum 0.9, decay 1e-4, 5000 steps of warm-up; shortest sides of 640 to 800 pixels, which the longest
+    side of 1067 is for a picture of 4:3. There the rate falls to a tenth at 60,000 and at 80,000 steps, here on a
+    cosine.
+
+    Source: ``microsoft/RegionCLIP`` ``configs/COCO-InstanceSegmentation/CLIP_fast_rcnn_R_50_C4_ovd.yaml``.
+    """
+    return (
+        DetectionConfig(size=1067, jitter=(0.8, 1.0), templates="openai-80"),
+        TrainConfig(
+            steps=90_000,
+            batch_size=16,
+            rate=2e-3,
+            optimizer="sgd",
+            weight_decay=1e-4,
+            betas=(0.9, 0.999),
+            warmup=5000,
+            workers=4,
+            save_every=2500,
+        ),
+        {},
+    )
+
+
+def c4_tiny(images: int) -> Settings:
+    """Return what suits RegionCLIP's detector on tiny and the world: one visit to each of a number of pictures.
+
+    The rate is low, for the tower learns: in 160 steps at 128 px three times the rate took more from what tiny-clipself
+    knows of novel words (from 93 % of true boxes to 73 %, and to 80 % at this one).
+    """
+    return (
+        DetectionConfig(size=256, jitter=(), templates="simple"),
+        TrainConfig(
+            steps=ceil(images / 8),
+            batch_size=8,
+            rate=1e-4,
+            weight_decay=0.05,
+            betas=(0.9, 0.999),
+            epsilon=1e-8,
+            warmup=50,
+            clip_norm=1.0,
+            workers=2,
+            log_every=25,
+            save_every=250,
+        ),
+        {"regions": 64},
+    )
+
+
+PRESETS: Mapping[str, Callable[[int], Settings]] = {"paper": paper, "tiny": tiny}
+"""Of F-ViT and of proposers, from the number of pictures."""
+
+C4_PRESETS: Mapping[str, Callable[[int], Settings]] = {"paper": c4_paper, "tiny": c4_tiny}
+"""Of RegionCLIP's detector."""

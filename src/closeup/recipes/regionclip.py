@@ -30,10 +30,10 @@ from torch import Tensor, nn
 
 from closeup.data.record import Reader
 from closeup.errors import ConfigError
+from closeup.models.blocks import region_blocks
 from closeup.models.clip import Clip
 from closeup.models.load import load
 from closeup.models.resnet import ResNetTower
-from closeup.recipes.blocks import trainable_blocks
 from closeup.recipes.distill_regions import region_sources
 from closeup.recipes.distill_samples import DistillSamples, Sample
 from closeup.recipes.precompute import precompute
@@ -106,7 +106,7 @@ class RegionClip(Recipe):
             for each in (clip, asked)
         ]
         self.module: RegionText = RegionText(clip, self.teacher, config, banks[0], banks[1], cut=cut, store=store)
-        self._trainable = self.module.moving(_learning(clip, config))
+        self._trainable = self.module.reads.moving(region_blocks(clip, config.blocks))
 
     def trainable(self) -> dict[str, nn.Parameter]:
         """Return the parameters of the last blocks, or stages and attention pool, that the loss depends on."""
@@ -148,14 +148,3 @@ class RegionClip(Recipe):
         if not self.module.cut:
             raise ConfigError("The teacher reads regions off the picture, and nothing is cached. Drop `precompute`.")
         return precompute(self.samples, self.teacher, workers=workers, rank=rank, world=world)
-
-
-def _learning(clip: Clip, config: RegionClipConfig) -> dict[str, nn.Parameter]:
-    """Return what may learn: blocks, or for CLIP's ResNets all but norms, stem and first stage (``FREEZE_AT`` 2)."""
-    if not isinstance(clip.tower, ResNetTower):
-        return trainable_blocks(clip, config.blocks)
-    visual = clip.tower.visual
-    norms = {id(p) for module in visual.modules() if isinstance(module, nn.BatchNorm2d) for p in module.parameters()}
-    pool = dict(visual.attnpool.named_parameters(prefix="visual.attnpool"))
-    named = trainable_blocks(clip, config.blocks or 3) | pool
-    return {name: parameter for name, parameter in named.items() if id(parameter) not in norms}

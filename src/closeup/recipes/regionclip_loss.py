@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 import torch
 import torch.distributed as dist
 from jaxtyping import Float
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn.functional import normalize
 
 from closeup._types import Embeddings, Images
 from closeup.models.clip import Clip
-from closeup.models.resnet import ResNetTower
-from closeup.recipes.blocks import reached
+from closeup.models.preprocess import renormalised
+from closeup.models.region_features import region_features
 from closeup.recipes.contrastive import contrastive_loss, same_captions
 from closeup.recipes.gather import gather, gather_ragged
-from closeup.recipes.region_features import MapFeatures, RegionFeatures, StageFeatures
 from closeup.recipes.region_text import (
     concept_contrast,
     concept_distillation,
@@ -46,9 +45,12 @@ class RegionText(Student):
         cut: bool,
         store: TeacherStore | None = None,
     ) -> None:
-        super().__init__(clip, teacher, reads=read_regions(clip, config), scales=config.scales, store=store)
+        reads, teacher_reads = (
+            region_features(each, route=config.route, window=config.window) for each in (clip, teacher.clip)
+        )
+        super().__init__(clip, teacher, reads=reads, scales=config.scales, store=store)
         self._config, self.cut = config, cut
-        self._teacher_reads = read_regions(teacher.clip, config)
+        self._teacher_reads = teacher_reads
         self.register_buffer("concepts", concepts.to(clip.device), persistent=False)
         self.register_buffer("teacher_concepts", teacher_concepts.to(clip.device), persistent=False)
 
@@ -88,21 +90,11 @@ class RegionText(Student):
         loss = sum((getattr(config, name) * value for name, value in given.items()), features.sum() * 0)
         return {"loss": loss, **given, "kept": loss.new_tensor(len(kept) / max(len(regions), 1))}
 
-    def moving(self, parameters: Mapping[str, nn.Parameter]) -> dict[str, nn.Parameter]:
-        """Return those of the parameters that regions depend on."""
-        for parameter in parameters.values():
-            parameter.requires_grad_(True)
-        images = torch.zeros(1, 3, *self._clip.image_size, device=self._clip.device)
-        with torch.enable_grad():
-            features = self.reads.features(images)
-            boxes = [torch.tensor([[0.0, 0.0, 1.0, 1.0]], device=self._clip.device)]
-            return reached(torch.cat(self.reads.boxes(features, images, boxes)).sum(), parameters)
-
     @torch.no_grad()
     def _read_by_teacher(self, batch: Mapping[str, Tensor]) -> Embeddings:
         """Return what the teacher reads off the same pictures, at their full size and normalised as it wants them."""
         clip = self._teacher.clip_on(batch["images"].device)
-        images = _as_for(clip, self._clip, batch["images"])
+        images = renormalised(batch["images"], self._clip.image_preprocess, clip.image_preprocess)
         with torch.autocast(images.device.type, enabled=False):
             return self._teacher_reads.regions(self._teacher_reads.features(images), images, batch)
 
@@ -125,27 +117,9 @@ class RegionText(Student):
         return _share(len(labels), regions) * noun_loss(regions, self.concepts, labels, scale, columns)
 
 
-def read_regions(clip: Clip, config: RegionClipConfig) -> RegionFeatures:
-    """Return how a tower reads regions: CLIP's ResNets by their last stage, others from the dense map."""
-    if isinstance(clip.tower, ResNetTower):
-        return StageFeatures(clip, clip.tower)
-    return MapFeatures(clip, route=config.route, window=config.window)
-
-
 def _share(rows: int, like: Tensor) -> float:
     """Return this device's number of rows over the mean of all: losses so weighed have the mean of all rows."""
     if not (dist.is_available() and dist.is_initialized()):
         return 1.0
     counts = gather(torch.tensor([float(rows)], device=like.device))
     return float(rows / counts.mean().clamp(min=1e-9))
-
-
-def _as_for(wanted: Clip, given: Clip, images: Float[Tensor, "batch 3 _ _"]) -> Float[Tensor, "batch 3 _ _"]:
-    """Return pictures normalised for one model as another wants them."""
-    if (wanted.mean, wanted.std) == (given.mean, given.std):
-        return images
-
-    def channels(values: Sequence[float]) -> Tensor:
-        return images.new_tensor(list(values)).view(3, 1, 1)
-
-    return (images * channels(given.std) + channels(given.mean) - channels(wanted.mean)) / channels(wanted.std)

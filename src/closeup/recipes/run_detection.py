@@ -17,7 +17,7 @@ from closeup.errors import CloseupError, InputError, suggest
 from closeup.models.load import load
 from closeup.recipes.config import fitted
 from closeup.recipes.detection import Detection
-from closeup.recipes.detection_config import PRESETS
+from closeup.recipes.detection_config import PRESETS, Settings
 from closeup.recipes.run_adapt import Adapted
 from closeup.recipes.runs import (
     check_output,
@@ -40,13 +40,19 @@ class Headed(Protocol):
         """The module whose ``forward`` gives losses."""
         ...
 
+    @property
+    def needs(self) -> Mapping[str, str]:
+        """Fingerprints of what it stands on besides the CLIP, by name: a resumed training needs the same."""
+        ...
+
 
 @dataclass(frozen=True, slots=True)
 class Maker:
-    """How a kind of head is made for a CLIP and its words, and how it is saved in a folder with a card."""
+    """How a kind of head is made for a CLIP and its words, saved in a folder with a card, and usually trained."""
 
     new: Callable[..., Headed]
     save: Callable[..., Path]
+    presets: Mapping[str, Callable[[int], Settings]] = field(default_factory=lambda: PRESETS)
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,10 +109,10 @@ def train_detector(wanted: DetectorTraining, out: str | Path, maker: Maker, *, r
     """
     out = Path(out)
     check_output(out)
-    if wanted.preset not in PRESETS:
-        raise InputError(f"Unknown preset {wanted.preset!r}. {suggest(wanted.preset, PRESETS)}")
+    if wanted.preset not in maker.presets:
+        raise InputError(f"Unknown preset {wanted.preset!r}. {suggest(wanted.preset, maker.presets)}")
     reader = wanted.reader()
-    config, training, head = PRESETS[wanted.preset](len(reader))
+    config, training, head = maker.presets[wanted.preset](len(reader))
     config, training = config.replace(**wanted.config), fitted(training, wanted.training)
     words, novel = detector_words(reader, wanted.novel)
     here = PartialState(cpu=not torch.accelerator.is_available())
@@ -125,7 +131,7 @@ def train_detector(wanted: DetectorTraining, out: str | Path, maker: Maker, *, r
     )
     card = {
         "recipe": recipe.name,
-        "base": {"name": wanted.model, "fingerprint": clip.fingerprint},
+        "base": {"name": wanted.model, "fingerprint": clip.fingerprint, **made.needs},
         "data": {"images": wanted.images, "split": wanted.split, "pictures": len(reader)},
         "words": list(words),
         "novel": list(novel),

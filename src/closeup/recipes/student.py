@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from copy import deepcopy
 from dataclasses import asdict
 
 import torch
@@ -13,7 +12,8 @@ from torch import Tensor, nn
 
 from closeup._types import Embeddings, Images
 from closeup.models.clip import Clip
-from closeup.recipes.region_features import RegionFeatures
+from closeup.models.image_copy import image_copy
+from closeup.models.region_features import RegionFeatures
 from closeup.recipes.teacher_cache import TeacherStore
 
 VIEWS = 256
@@ -24,9 +24,7 @@ class Teacher:
     """A frozen copy of an image tower; not a module, so that checkpoints and gradient exchange pass it by."""
 
     def __init__(self, clip: Clip) -> None:
-        holder = nn.Module()
-        holder.visual = deepcopy(clip.tower.visual).eval().requires_grad_(False)
-        self.clip = Clip(holder, clip.config, name=clip.name, precision=clip.precision)
+        self.clip = image_copy(clip)
 
     @torch.no_grad()
     def __call__(self, views: Images) -> Embeddings:

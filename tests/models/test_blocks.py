@@ -5,8 +5,8 @@ from collections.abc import Callable
 import pytest
 
 from closeup.errors import ConfigError
+from closeup.models.blocks import blocks_of, reached, region_blocks, trainable_blocks
 from closeup.models.clip import Clip
-from closeup.recipes.blocks import blocks_of, reached, trainable_blocks
 from tiny_clips import as_clip, eva_clip, vit_clip
 from tiny_towers import fastvit_clip, resnet_clip, timm_clip, timm_vit_clip
 
@@ -48,3 +48,16 @@ def test_only_parameters_of_the_graph_are_reached() -> None:
     parameters = dict(clip.model.named_parameters())
     weight = parameters["visual.conv1.weight"]
     assert reached(weight.sum(), parameters) == {"visual.conv1.weight": weight}
+
+
+def test_of_a_clip_resnet_norms_and_the_first_stage_do_not_learn() -> None:
+    """Other towers learn their blocks, whatever they are made of."""
+    chosen = region_blocks(as_clip(resnet_clip()))
+    assert {name.split(".")[1] for name in chosen} == {"layer2", "layer3", "layer4", "attnpool"}
+    assert not [name for name in chosen if ".bn" in name or "downsample.1" in name]
+    last = {name.split(".")[1] for name in region_blocks(as_clip(resnet_clip()), 1)}
+    assert last == {"layer4", "attnpool"}
+    clip = vit_clip()
+    assert region_blocks(clip, 2).keys() == trainable_blocks(clip, 2).keys()
+    with pytest.raises(ConfigError, match="`blocks` is 0"):
+        region_blocks(as_clip(resnet_clip()), 0)

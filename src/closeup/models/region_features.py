@@ -1,4 +1,4 @@
-"""How a recipe reads regions off a picture: from the dense map, or each through the last stage of a CLIP ResNet."""
+"""How regions are read off a picture: from the dense map, or each through the last stage of a CLIP ResNet."""
 
 from __future__ import annotations
 
@@ -8,10 +8,11 @@ from collections.abc import Mapping, Sequence
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float, Int
-from torch import Tensor
+from torch import Tensor, nn
 
 from closeup._types import Embeddings, Images
 from closeup.errors import InputError
+from closeup.models.blocks import reached
 from closeup.models.clip import Clip
 from closeup.models.resnet import ResNetTower
 from closeup.models.routes import Route
@@ -44,11 +45,20 @@ class RegionFeatures(ABC):
         """Return the embeddings of masks, weights of cells, ``counts`` of them in each picture."""
 
     def regions(self, features: FeatureMaps, images: Images, batch: Mapping[str, Tensor]) -> Embeddings:
-        """Return the regions of a batch of ``DistillSamples``, in its order."""
+        """Return the regions of a batch, in its order: ``boxes`` or ``masks``, ``owners`` the picture of each."""
         counts = per_picture(batch["owners"], len(images))
         if "masks" in batch:
             return torch.cat(self.masks(features, batch["masks"], counts))
         return torch.cat(self.boxes(features, images, torch.split(batch["boxes"], counts)))
+
+    def moving(self, parameters: Mapping[str, nn.Parameter]) -> dict[str, nn.Parameter]:
+        """Let parameters of the tower learn, and return those of them that boxes depend on."""
+        for parameter in parameters.values():
+            parameter.requires_grad_(True)
+        images = torch.zeros(1, 3, *self.clip.image_size, device=self.clip.device)
+        with torch.enable_grad():
+            whole = torch.tensor([[0.0, 0.0, 1.0, 1.0]], device=self.clip.device)
+            return reached(torch.cat(self.boxes(self.features(images), images, [whole])).sum(), parameters)
 
 
 class MapFeatures(RegionFeatures):
@@ -104,6 +114,16 @@ class StageFeatures(RegionFeatures):
     ) -> list[Float[Tensor, "_ dim"]]:
         """Raise InputError: the fourth stage reads boxes."""
         raise InputError("A CLIP ResNet reads boxes through its last stage, and no masks. Give boxes.")
+
+
+def region_features(clip: Clip, *, route: str | Route = "value", window: Window | None = None) -> RegionFeatures:
+    """Return how a tower reads regions as RegionCLIP has it: CLIP's ResNets by their last stage, others from the map.
+
+    Route and window are for the map.
+    """
+    if isinstance(clip.tower, ResNetTower):
+        return StageFeatures(clip, clip.tower)
+    return MapFeatures(clip, route=route, window=window)
 
 
 def per_picture(owners: Int[Tensor, " regions"], pictures: int) -> list[int]:

@@ -1,4 +1,4 @@
-"""Which parameters of an image tower belong to its last blocks."""
+"""Which parameters of an image tower learn: those of its last blocks."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from closeup.errors import ConfigError, ModelError
 from closeup.models.clip import Clip
+from closeup.models.resnet import ResNetTower
 from closeup.models.stage_tower import StageTower
 from closeup.models.timm_tower import TimmTower
 from closeup.models.tower import ImageTower
@@ -36,6 +37,26 @@ def trainable_blocks(clip: Clip, count: int | None = None) -> dict[str, nn.Param
     inside = {id(parameter) for block in chosen for parameter in block.parameters()}
     named = clip.tower.visual.named_parameters(prefix="visual")
     return {name: parameter for name, parameter in named if id(parameter) in inside}
+
+
+def region_blocks(clip: Clip, count: int | None = None) -> dict[str, nn.Parameter]:
+    """Return the parameters that may learn where regions are compared with words, by their name in ``clip.model``.
+
+    Those of the last ``count`` blocks; of CLIP's ResNets the last stages (None: three, all but the first) and the
+    attention pool, without any norm.
+
+    Raises:
+        ConfigError: ``count`` is below 1 or above the number of blocks.
+
+    Source: ``microsoft/RegionCLIP`` ``modeling/backbone/clip_backbone.py`` (``FREEZE_AT`` 2, frozen batch norms).
+    """
+    if not isinstance(clip.tower, ResNetTower):
+        return trainable_blocks(clip, count)
+    visual = clip.tower.visual
+    norms = {id(p) for module in visual.modules() if isinstance(module, nn.BatchNorm2d) for p in module.parameters()}
+    pool = dict(visual.attnpool.named_parameters(prefix="visual.attnpool"))
+    named = trainable_blocks(clip, 3 if count is None else count) | pool
+    return {name: parameter for name, parameter in named.items() if id(parameter) not in norms}
 
 
 def blocks_of(tower: ImageTower) -> Sequence[nn.Module]:

@@ -1,0 +1,78 @@
+"""What heads of regions share: which regions they learn from, and what becomes of boxes that have scores."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+from torchvision.models.detection.roi_heads import RoIHeads
+from torchvision.ops import clip_boxes_to_image
+
+from closeup._types import Labels
+from closeup.match.detections import Detections, Suppression, select
+
+Sizes = Int[Tensor, "batch 2"]
+"""Height and width in pixels of the part of each canvas that shows its picture, from the top left corner."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Drawn:
+    """Regions to learn from: each picture's boxes; for all together classes, moves of the boxes, and which are objects.
+
+    The background is the last class.
+    """
+
+    boxes: list[Float[Tensor, "_ 4"]]
+    classes: Labels
+    deltas: Float[Tensor, "regions 4"]
+    objects: Int[Tensor, " objects"]
+
+
+def region_sampler(regions: int) -> RoIHeads:
+    """Return torchvision's sampler of regions: a quarter objects, above an IoU of 0.5 with a box, and true boxes too.
+
+    Its box coder has the weights 10, 10, 5, 5.
+    """
+    return RoIHeads(None, None, None, 0.5, 0.5, regions, 0.25, None, 0.0, 0.0, 0)
+
+
+def as_targets(batch: Mapping[str, Tensor]) -> list[dict[str, Tensor]]:
+    """Return a batch's ``boxes`` and ``labels`` picture by picture; torchvision counts classes from 1."""
+    counts = torch.bincount(batch["owners"], minlength=len(batch["images"])).tolist()
+    boxes, labels = (torch.split(batch[name], counts) for name in ("boxes", "labels"))
+    return [{"boxes": box, "labels": label + 1} for box, label in zip(boxes, labels, strict=True)]
+
+
+def draw(
+    sampler: RoIHeads,
+    proposed: Sequence[Float[Tensor, "_ 4"]],
+    targets: Sequence[Mapping[str, Tensor]],
+    *,
+    background: int,
+) -> Drawn:
+    """Draw regions to learn from among proposals and true boxes; ``background`` is the number of the last class."""
+    boxes, _, found, deltas = sampler.select_training_samples(list(proposed), list(targets))
+    classes = torch.cat(found)
+    objects = (classes > 0).nonzero()[:, 0]
+    return Drawn(boxes, torch.where(classes > 0, classes - 1, background), torch.cat(deltas), objects)
+
+
+def picked(
+    boxes: Sequence[Float[Tensor, "_ 4"]],
+    scores: Sequence[Float[Tensor, "_ words"]],
+    sizes: Sizes,
+    *,
+    threshold: float,
+    limit: int,
+    suppression: Suppression,
+) -> list[Detections]:
+    """Return the best of each picture's boxes, cut to the picture; see ``select``."""
+    found = []
+    for box, score, size in zip(boxes, scores, sizes.tolist(), strict=True):
+        box = clip_boxes_to_image(box, size)
+        kept = select(box, score, threshold=threshold, limit=limit, suppression=suppression)
+        found.append(Detections(box[kept.rows], kept.labels, kept.scores))
+    return found
