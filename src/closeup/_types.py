@@ -41,10 +41,11 @@ IGNORE = -1
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Groups:
-    """Boxes (xyxy) around several things of one class, too many to tell apart, with the label of each."""
+    """Boxes (xyxy) around several things of one class, too many to tell apart, the label of each, maybe its mask."""
 
     boxes: Boxes
     labels: Labels
+    masks: Masks | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from closeup.data.rle import decode_mask
 from closeup.data.world import World
 from closeup.heads.rpn import load_proposer
 from closeup.heads.saved import load_detector
@@ -46,6 +47,32 @@ def test_a_detector_is_trained_and_finds_objects_in_photos(closeup: Run, photos:
     again = closeup(*train("--resume"))
     assert again.code == 0, again.err
     assert "Written: detector" in again.out
+
+
+def test_a_detector_learns_masks_and_draws_them(closeup: Run, photos: Path, tmp_path: Path) -> None:
+    ran = closeup(*train("--masks", "--json"))
+    assert ran.code == 0, ran.err
+    assert ran.json["figures"]["masks"] > 0
+    found = closeup(
+        "detect", photos, "--detector", "detector", *WORDS, "--threshold", "0", "--limit", "3",
+        "--out", "found", "--format", "png", "coco",
+    )  # fmt: skip
+    assert found.code == 0, found.err
+    document = json.loads((tmp_path / "found" / "coco.json").read_text())
+    sizes = {image["id"]: (image["height"], image["width"]) for image in document["images"]}
+    result = detect(load_detector("detector"), photos / "a.png", ["star", "circle", "a zebra"], threshold=0.0, limit=3)
+    assert result.masks is not None
+    assert result.masks.shape == (3, *result.size)
+    for row in document["annotations"]:
+        decode_mask(row["segmentation"], *sizes[row["image_id"]], "a row")
+    measured = closeup(
+        "evaluate", "detection", "--detector", "detector", "--data", "world?size=64", "--limit", "2", "--masks"
+    )
+    assert measured.code == 0, measured.err
+    assert "IoU of 0.5 of masks" in measured.out
+    alone = closeup("evaluate", "detection", "--data", "world?size=64", "--masks")
+    assert alone.code == 2
+    assert "Give --detector, or drop --masks" in alone.err
 
 
 def test_a_proposer_is_trained_and_a_clip_names_its_boxes(closeup: Run, photos: Path, tmp_path: Path) -> None:

@@ -9,13 +9,16 @@ import torch
 from open_clip import CustomTextCLIP
 from timm.models.eva import Eva
 from torch import Tensor
+from torch.nn.functional import binary_cross_entropy_with_logits
 from torchvision.models.detection.image_list import ImageList
+from torchvision.ops import box_iou, roi_align
 
 from closeup.errors import ConfigError, InputError, ModelError
 from closeup.heads.backbone import ClipPyramid, tapped
 from closeup.heads.box_head import BoxHead
 from closeup.heads.fvit import FVit
 from closeup.heads.fvit_config import FVitConfig
+from closeup.heads.mask_head import mask_loss
 from closeup.heads.proposals import Anchors
 from closeup.heads.pyramid import VitPyramid
 from closeup.heads.region_pooling import PyramidPooling
@@ -297,3 +300,77 @@ def test_what_cannot_be_built_is_said() -> None:
         VitPyramid(4)([torch.zeros(1, 4, 2, 2)])
     with pytest.raises(ModelError, match="3 blocks"):
         FVit(vit_clip(), torch.zeros(2, 24), [False])
+
+
+def masked_batch(count: int) -> dict[str, Tensor]:
+    """Return two canvases; the first has ``count`` boxes with a mask each, the second none."""
+    boxes = torch.tensor([[4.0, 6, 40, 50], [20, 10, 60, 62], [2, 30, 30, 60]])[:count]
+    masks = torch.zeros(count, SIDE, SIDE, dtype=torch.bool)
+    for plane, (left, top, right, bottom) in zip(masks, boxes.int().tolist(), strict=True):
+        plane[top:bottom, left : (left + right) // 2] = True
+    return {
+        "images": torch.randn(2, 3, SIDE, SIDE, generator=torch.Generator().manual_seed(0)),
+        "sizes": torch.tensor([[SIDE, SIDE]] * 2),
+        "boxes": boxes,
+        "labels": torch.tensor([0, 2, 0])[:count],
+        "owners": torch.zeros(count, dtype=torch.long),
+        "masks": masks,
+    }
+
+
+@pytest.mark.parametrize("count", [0, 3])
+def test_a_head_of_masks_learns_from_objects_alone_and_from_none_without_nan(count: int) -> None:
+    model = detector(masks=True).train()
+    losses = model(masked_batch(count))
+    assert all(loss.isfinite() for loss in losses.values())
+    assert (losses["masks"] > 0) == (count > 0)
+    losses["loss"].backward()
+    learned = [p.grad for p in model.mask_head.parameters()]
+    assert all(grad is not None and grad.isfinite().all() for grad in learned)
+    assert any(grad.any() for grad in learned if grad is not None) == (count > 0)
+    assert all(value.isfinite().all() for value in model.state_dict().values())
+
+
+def test_the_mask_loss_is_that_of_the_drawn_objects(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = detector(masks=True).train()
+    seen: list[tuple[Tensor, Tensor, Tensor]] = []
+
+    def kept(logits: Tensor, boxes: list[Tensor], masks: list[Tensor], matched: list[Tensor]) -> Tensor:
+        seen.append(
+            (logits, torch.cat(boxes), torch.cat([each[rows] for each, rows in zip(masks, matched, strict=True)]))
+        )
+        return mask_loss(logits, boxes, masks, matched)
+
+    monkeypatch.setattr("closeup.heads.fvit.mask_loss", kept)
+    batch = masked_batch(3)
+    loss = model(batch)["masks"]
+    ((logits, boxes, masks),) = seen
+    overlaps = box_iou(boxes, batch["boxes"])
+    assert (overlaps.amax(dim=1) >= 0.5).all()
+    assert torch.equal(masks, batch["masks"][overlaps.argmax(dim=1)])
+    cut = torch.cat(
+        [roi_align(mask[None, None].float(), [box[None]], 28)[0] for mask, box in zip(masks, boxes, strict=True)]
+    )
+    torch.testing.assert_close(loss, binary_cross_entropy_with_logits(logits, cut))
+
+
+@torch.no_grad()
+def test_objects_come_with_outlines_and_the_same_boxes_as_without() -> None:
+    model = detector(masks=True)
+    batch = masked_batch(0)
+    words = torch.randn(4, model.clip.dim, generator=torch.Generator().manual_seed(1))
+    asked = (batch["images"], batch["sizes"], words, [False, True, False])
+    found = model.detect(*asked, threshold=0.0, limit=7)
+    levels, _ = model.pyramid(batch["images"])
+    for picture, each in enumerate(found):
+        assert each.outlines is not None
+        alone = {name: level[picture : picture + 1] for name, level in levels.items()}
+        for box, outline in zip(each.boxes, each.outlines, strict=True):
+            expected = model.mask_head(model.mask_pooling(alone, [box[None]]))[0].sigmoid()
+            torch.testing.assert_close(outline, expected, rtol=1e-4, atol=1e-5)
+    model.config = model.config.replace(masks=False)
+    for one, other in zip(found, model.detect(*asked, threshold=0.0, limit=7), strict=True):
+        assert other.outlines is None
+        assert torch.equal(one.boxes, other.boxes)
+    none = detector(masks=True).detect(*asked, threshold=1.0)
+    assert [each.outlines.shape for each in none if each.outlines is not None] == [(0, 28, 28)] * 2

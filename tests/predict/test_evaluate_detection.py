@@ -15,6 +15,7 @@ from closeup.data.record import Record
 from closeup.data.world import World
 from closeup.errors import DataError, InputError
 from closeup.evaluate import AveragePrecision
+from closeup.heads.fvit_config import FVitConfig
 from closeup.heads.rpn import Proposer, new_proposer
 from closeup.heads.saved import Detector, new_detector
 from closeup.match.detections import Detections, Suppression
@@ -233,3 +234,37 @@ def test_crowds_and_what_was_looked_for_count_as_the_rules_have_it(detector: Det
     if lvis:
         rare = scores.mean([place % 3 == 0 for place in range(len(reader.names))], at50=False)
         assert report.summary()["rare AP"] == pytest.approx(rare, nan_ok=True)
+
+
+def test_masks_are_measured_as_by_hand(detector: Detector) -> None:
+    config = detector.head.config
+    assert isinstance(config, FVitConfig)
+    made = new_detector(
+        detector.clip,
+        detector.words,
+        detector.novel,
+        templates="simple",
+        size=96,
+        config={**config.to_dict(), "masks": True},
+    )
+    randomise(made.head, 0)
+    made.head.eval()
+    report = evaluate_detection(made, WORLD, masks=True, workers=0)
+    metric, names = AveragePrecision(things(), masks=True), things()
+    for index in range(4):
+        record = WORLD[index]
+        assert record.boxes is not None
+        assert record.labels is not None
+        assert record.masks is not None
+        found = detect(made, record.load(), names, threshold=0.01)
+        kept = [row for row, label in enumerate(record.labels.tolist()) if WORLD.things[label]]
+        labels = torch.tensor([names.index(WORLD.names[label]) for label in record.labels[kept].tolist()])
+        metric.add(
+            record.boxes[kept].float(), labels.long(), found.boxes, found.labels, found.scores,
+            masks=record.masks[kept], found_masks=found.masks,
+        )  # fmt: skip
+    np.testing.assert_allclose(report.scores.ap, metric.compute().ap)
+    with pytest.raises(InputError, match="gives boxes and no masks"):
+        evaluate_detection(detector, WORLD, masks=True, workers=0)
+    with pytest.raises(DataError, match="has no masks"):
+        evaluate_detection(made, Marked(lvis=False), masks=True, workers=0)

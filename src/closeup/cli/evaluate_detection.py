@@ -53,6 +53,9 @@ class Detection:
     how: Literal["dense", "crop"] = "dense"
     """How a CLIP alone reads a box: off the dense map, or cut out."""
 
+    masks: Flag = False
+    """Compare masks and not boxes; the detector must have learned them."""
+
     data: str = "world"
     """A data set with labelled boxes: "world", "coco:/data/coco", "lvis:/data/lvis", ..."""
 
@@ -87,6 +90,8 @@ def run_detection(options: Detection) -> int:
         raise InputError(f"--workers {options.workers} --limit {options.limit}: give 0 workers or more, and a record.")
     if options.detector is not None and (options.proposer is not None or options.novel is not None):
         raise InputError("--detector brings its own boxes and knows its novel words. Drop --proposer and --novel.")
+    if options.masks and options.detector is None:
+        raise InputError("--masks are those of a trained detector. Give --detector, or drop --masks.")
     if options.out is not None:
         check_report(options.out)
     reader = open_reader(options.data, options.split)
@@ -98,12 +103,12 @@ def run_detection(options: Detection) -> int:
     if options.json:
         show_json({"data": options.data, **report.to_dict(), "written": written})
         return 0
-    rows, means = report.table(), report.summary()
+    rows, means, what = report.table(), report.summary(), "masks" if options.masks else "boxes"
     show(
         table(list(rows[0]), [list(row.values()) for row in rows]) if rows else "No record has an object.",
         table(list(means), [list(means.values())]),
         f"{report.images} images of {options.data}, {options.detector or report.provenance.model}. AP50: average "
-        "precision at an IoU of 0.5; AP: the mean over 0.5 to 0.95; both 0 to 1.",
+        f"precision at an IoU of 0.5 of {what}; AP: the mean over 0.5 to 0.95; both 0 to 1.",
         *(f"Written: {path}" for path in written),
     )
     return 0
@@ -116,6 +121,7 @@ def _trained(options: Detection, folder: Path, reader: Reader, tell: Progress) -
         detector,
         reader,
         templates=options.templates,
+        masks=options.masks,
         limit=options.limit,
         workers=options.workers,
         on_progress=tell,

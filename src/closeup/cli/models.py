@@ -13,6 +13,7 @@ from tyro.conf import Positional, arg
 from closeup.cli.fields import Flag
 from closeup.cli.output import show, show_json, table
 from closeup.errors import InputError, suggest
+from closeup.heads.folder import packaged_heads
 from closeup.models.eva import EvaTower
 from closeup.models.families import FAMILIES
 from closeup.models.load import packaged_models
@@ -60,13 +61,13 @@ def run(options: Options) -> int:
     if not rows:
         raise InputError(f"No model's name or tag contains {options.filter!r}. {_hint(options.filter)}")
     if options.json:
-        show_json({"models": rows, "packaged": packaged_models()})
+        show_json({"models": rows, "packaged": packaged_models(), "packaged_heads": packaged_heads()})
         return 0
     lines = [[row["name"], row["family"] or "(no dense map)", row["pixels"], ", ".join(row["tags"])] for row in rows]
     show(
         table(["name", "tower", "pixels", "tags"], lines),
         f"{len(rows)} models, {sum(len(row['tags']) for row in rows)} with weights. Families: {', '.join(families())}.",
-        f"Ships inside: {', '.join(packaged_models())}.",
+        f"Ships inside: {', '.join(packaged_models())}; heads: {', '.join(packaged_heads())}.",
         "Also: hf-hub:OWNER/NAME, a folder in open_clip's local-dir form.",
     )
     return 0

@@ -38,7 +38,8 @@ class TrainOptions(ABC):
     """The split of a data set: train unless its line says otherwise."""
 
     novel: Maybe[Path] = None
-    """A file of words whose boxes are left out, one a line; the world has novel words of its own."""
+    """A file of words whose boxes are left out, one a line; the world, LVIS, and the files of closeup protocol ov-coco
+    have novel words of their own."""
 
     preset: str = "paper"
     """The settings not given here: "paper" (OV-COCO: batch 64, 3 epochs, pictures of 640 px) or "tiny" (for small
@@ -137,6 +138,13 @@ class FVitOptions(DetectorOptions):
 
     The log and the state to resume from lie beside the detector in a folder of the same name with -run added.
     """
+
+    masks: Flag = False
+    """Learn to outline objects too, from the masks of the data set; official for LVIS."""
+
+    def head(self) -> dict[str, Any]:
+        """Return whether there is a head of masks."""
+        return {"masks": True} if self.masks else {}
 
     def maker(self) -> Maker:
         """Return how an F-ViT is made and saved."""

@@ -90,7 +90,9 @@ class CocoInstances:
         if not rows:
             return None
         boxes = xywh_to_xyxy(torch.tensor([row["bbox"] for row in rows], dtype=torch.float64)).float()
-        return Groups(boxes, torch.tensor([self._json.label_of[row["category_id"]] for row in rows]))
+        shaped = self._masks and all(row.get("segmentation") for row in rows)
+        masks = self._decode(image, rows) if shaped else None
+        return Groups(boxes, torch.tensor([self._json.label_of[row["category_id"]] for row in rows]), masks)
 
     def _check(self, row: Entry, where: str) -> None:
         self._json.label(row["category_id"], where)

@@ -14,7 +14,18 @@ from closeup.errors import ModelError
 from closeup.models.checkpoint import CARD, HEAD, mismatches, model_folder, read_state_dict, stored
 from closeup.models.clip import Clip
 from closeup.models.disk import write_tensors
-from closeup.models.load import load
+from closeup.models.load import PACKAGED, load
+
+
+def head_folder(name: str | Path) -> Path:
+    """Return the folder of a head by its path, or by the name of one that ships."""
+    folder = Path(name)
+    return PACKAGED / folder if str(name) in packaged_heads() and not folder.exists() else folder
+
+
+def packaged_heads() -> list[str]:
+    """Return the names of the heads that ship inside."""
+    return sorted(path.parent.name for path in PACKAGED.glob(f"*/{HEAD}"))
 
 
 def write_head(

@@ -16,6 +16,7 @@ ICLR 2023, arXiv 2209.15639), from which F-ViT came.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import ClassVar
 
 import torch
@@ -27,9 +28,10 @@ from closeup.heads.backbone import ClipPyramid, Levels
 from closeup.heads.box_head import BoxHead
 from closeup.heads.fvit_config import FVitConfig
 from closeup.heads.losses import box_loss, class_weighted_cross_entropy
+from closeup.heads.mask_head import BINS, MaskHead, mask_loss
 from closeup.heads.proposals import listed, proposal_network
 from closeup.heads.region_pooling import PyramidPooling
-from closeup.heads.regions import Sizes, as_targets, draw, picked, region_sampler
+from closeup.heads.regions import Drawn, Sizes, as_targets, draw, picked, region_sampler
 from closeup.match import cosine, fuse, probabilities, reduce_synonyms, word_weights
 from closeup.match.detections import Detections, Suppression
 from closeup.models.clip import Clip
@@ -63,6 +65,9 @@ class FVit(nn.Module):
             config.channels, dim=clip.dim, bins=config.bins, hidden=config.hidden, convolutions=config.convolutions
         )
         self.sampler = region_sampler(config.regions)
+        if config.masks:
+            self.mask_pooling = PyramidPooling(self.pyramid.strides[:4], BINS)
+            self.mask_head = MaskHead(config.channels, hidden=config.hidden)
         weights = [0.0 if mark else 1.0 for mark in novel] + [config.background_weight]
         self.register_buffer("words", words, persistent=False)
         self.register_buffer("weights", torch.tensor(weights), persistent=False)
@@ -71,7 +76,8 @@ class FVit(nn.Module):
         """Return the loss of a batch and its parts.
 
         The batch has ``images`` (canvases), ``sizes``, and flat ``boxes`` (xyxy in pixels of the canvas) with
-        ``labels`` and ``owners``, the number of each one's picture. No label may be of a novel word: it has no loss.
+        ``labels`` and ``owners``, the number of each one's picture; a head of masks wants ``masks`` on the canvas too.
+        No label may be of a novel word: it has no loss.
         """
         images, sizes = batch["images"], batch["sizes"]
         levels, _ = self.pyramid(images)
@@ -88,6 +94,8 @@ class FVit(nn.Module):
                 ),
                 "boxes": box_loss(moved, drawn.deltas, drawn.objects),
             }
+        if self.config.masks:
+            losses["masks"] = self._mask_loss(levels, drawn, batch)
         return {"loss": torch.stack(list(losses.values())).sum(), **losses}
 
     @torch.no_grad()
@@ -120,7 +128,7 @@ class FVit(nn.Module):
         scores = fuse(head, seen, shares.to(head))[:, :-1]
         moved = self.sampler.box_coder.decode_single(deltas, torch.cat(proposed))
         counts = [len(boxes) for boxes in proposed]
-        return picked(
+        found = picked(
             moved.split(counts),
             scores.split(counts),
             sizes,
@@ -128,11 +136,26 @@ class FVit(nn.Module):
             limit=limit,
             suppression=suppression or Suppression(overlap=0.4),
         )
+        return self._outlined(levels, found) if self.config.masks else found
 
     @property
     def route(self) -> str:
         """How the last block is replaced in the dense map."""
         return self.config.route
+
+    def _mask_loss(self, levels: Levels, drawn: Drawn, batch: Mapping[str, Tensor]) -> Float[Tensor, ""]:
+        """Return the loss of the outlines of regions that are objects."""
+        counts = [len(boxes) for boxes in drawn.boxes]
+        shown = (drawn.classes < len(self.words) - 1).split(counts)
+        boxes = [box[kept] for box, kept in zip(drawn.boxes, shown, strict=True)]
+        matched = [match[kept] for match, kept in zip(drawn.matched, shown, strict=True)]
+        masks = batch["masks"].split(torch.bincount(batch["owners"], minlength=len(counts)).tolist())
+        return mask_loss(self.mask_head(self.mask_pooling(levels, boxes)), boxes, masks, matched)
+
+    def _outlined(self, levels: Levels, found: Sequence[Detections]) -> list[Detections]:
+        logits = self.mask_head(self.mask_pooling(levels, [each.boxes for each in found]))
+        outlines = logits.sigmoid().split([len(each) for each in found])
+        return [replace(each, outlines=outline) for each, outline in zip(found, outlines, strict=True)]
 
     def _read(
         self, levels: Levels, boxes: Sequence[Tensor]

@@ -36,6 +36,8 @@ class FVitConfig(Config):
     """Anchors of each level that proposals are chosen from, in training; half of it when detecting."""
     regions: int = 512
     """Regions of a picture that the box head learns from, a quarter of them objects where there are enough."""
+    masks: bool = False
+    """Whether things are outlined too, by a head that learns from masks; for OV-LVIS."""
     background_weight: float = 0.6
     """Weight of the background in the class loss; 0.9 for OV-LVIS."""
     alpha: float = 0.1

@@ -32,6 +32,9 @@ class MaskHead(nn.Module):
 
     def forward(self, regions: Float[Tensor, "regions channels bins bins"]) -> Outlines:
         """Return the logits of each region's cells, twice as many a side as the grid has."""
+        if not len(regions):  # norms of no region are not finite; the parameters stay part of the graph
+            side = 2 * regions.shape[-1]
+            return regions.new_zeros(0, side, side) + torch.stack([each.sum() for each in self.parameters()]).sum() * 0
         logits: Tensor = self.outline(self.shared(regions))
         return logits[:, 0].float()
 
@@ -63,5 +66,9 @@ def painted(
     """Return masks of a picture of ``size`` (height, width) from outlines in probabilities and boxes in its pixels."""
     if not len(boxes):
         return torch.zeros(0, *size, dtype=torch.bool, device=outlines.device)
-    pasted: Tensor = paste_masks_in_image(outlines[:, None], boxes, size)
-    return pasted[:, 0] > threshold
+    # One at a time: in floats, those of a large photo take gigabytes.
+    planes = [
+        paste_masks_in_image(outline[None, None], box[None], size)[0, 0] > threshold
+        for outline, box in zip(outlines, boxes, strict=True)
+    ]
+    return torch.stack(planes)

@@ -20,12 +20,13 @@ Sizes = Int[Tensor, "batch 2"]
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Drawn:
-    """Regions to learn from: each picture's boxes; for all together classes, moves of the boxes, and which are objects.
+    """Regions to learn from: each picture's boxes, and the true box that each is compared with.
 
-    The background is the last class.
+    For all together classes, moves of the boxes, and which are objects. The background is the last class.
     """
 
     boxes: list[Float[Tensor, "_ 4"]]
+    matched: list[Int[Tensor, " _"]]
     classes: Labels
     deltas: Float[Tensor, "regions 4"]
     objects: Int[Tensor, " objects"]
@@ -54,10 +55,10 @@ def draw(
     background: int,
 ) -> Drawn:
     """Draw regions to learn from among proposals and true boxes; ``background`` is the number of the last class."""
-    boxes, _, found, deltas = sampler.select_training_samples(list(proposed), list(targets))
+    boxes, matched, found, deltas = sampler.select_training_samples(list(proposed), list(targets))
     classes = torch.cat(found)
     objects = (classes > 0).nonzero()[:, 0]
-    return Drawn(boxes, torch.where(classes > 0, classes - 1, background), torch.cat(deltas), objects)
+    return Drawn(boxes, matched, torch.where(classes > 0, classes - 1, background), torch.cat(deltas), objects)
 
 
 def picked(

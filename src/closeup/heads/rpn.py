@@ -21,7 +21,7 @@ from closeup._types import Boxes, Images
 from closeup.config import Config
 from closeup.errors import ConfigError, InputError, ModelError
 from closeup.heads.backbone import ClipPyramid
-from closeup.heads.folder import clip_of, fill, read_head_card, write_head
+from closeup.heads.folder import clip_of, fill, head_folder, read_head_card, write_head
 from closeup.heads.proposals import listed, proposal_network, scored
 from closeup.models.checkpoint import HEAD
 from closeup.models.clip import Clip, digest
@@ -115,6 +115,11 @@ class Proposer:
         """Nothing besides the CLIP."""
         return {}
 
+    @property
+    def outlines(self) -> bool:
+        """Boxes are all that it learns from."""
+        return False
+
 
 def new_proposer(
     clip: Clip,
@@ -147,46 +152,50 @@ def save_proposer(
 
 
 def load_proposer(
-    folder: str | Path, *, device: str | torch.device = "auto", precision: str = "auto", clip: Clip | None = None
+    name: str | Path, *, device: str | torch.device = "auto", precision: str = "auto", clip: Clip | None = None
 ) -> Proposer:
     """Load a proposer in eval mode, with the CLIP that its card names, or the same one given as ``clip``.
+
+    ``name`` is a folder, or the name of a proposer that ships.
 
     Raises:
         ModelError: there is no proposer, or the CLIP is another one than it was trained on.
     """
-    folder = Path(folder)
+    folder = head_folder(name)
     card = read_head_card(folder, KINDS)
     clip = clip_of(card, folder, clip, device=device, precision=precision)
     made = new_proposer(clip, (), (), templates="simple", size=card["size"], config=card["config"])
     fill(made.head, folder)
-    return replace(made, name=str(folder))
+    return replace(made, name=str(name))
 
 
-def load_beside(folder: str | Path, clip: Clip) -> Proposer:
+def load_beside(name: str | Path, clip: Clip) -> Proposer:
     """Load a proposer onto the device of a CLIP, which it shares where it was trained on the same one.
 
     Raises:
         ModelError: there is no proposer.
     """
-    named = read_head_card(Path(folder), KINDS)["clip"]
+    named = read_head_card(head_folder(name), KINDS)["clip"]
     shared = clip if named["fingerprint"] == clip.fingerprint else None
-    return load_proposer(folder, device=clip.device, precision=clip.precision, clip=shared)
+    return load_proposer(name, device=clip.device, precision=clip.precision, clip=shared)
 
 
 def proposer_card(proposer: Proposer) -> dict[str, str]:
     """Return how a card names a proposer; InputError for one that is in no folder."""
-    folder = Path(proposer.name).resolve()
+    folder = head_folder(proposer.name)
     if not (folder / HEAD).is_file():
         raise InputError(
             f"The proposer {proposer.name!r} is in no folder, and would not be found again. Save it first."
         )
-    return {"name": str(folder), "fingerprint": proposer.fingerprint}
+    # A folder must be found from elsewhere too; one that ships is found by its name.
+    place = str(folder.resolve()) if Path(proposer.name).exists() else proposer.name
+    return {"name": place, "fingerprint": proposer.fingerprint}
 
 
 def proposer_of(card: Mapping[str, Any], folder: Path, clip: Clip, given: Proposer | None = None) -> Proposer:
     """Return the proposer that a detector's card names, or the one given; ModelError where it is another or none."""
     name, fingerprint = card["proposer"]["name"], card["proposer"]["fingerprint"]
-    if given is None and not (Path(name) / HEAD).is_file():
+    if given is None and not (head_folder(name) / HEAD).is_file():
         raise ModelError(
             f"{str(folder)!r} was trained with the proposer {name!r}, which is not there. Put it back, or give it."
         )

@@ -17,7 +17,7 @@ from torch import Tensor
 from closeup._types import Embeddings, Labels
 from closeup.heads.c4 import C4
 from closeup.heads.c4_config import C4Config
-from closeup.heads.folder import clip_of, fill, read_head_card, write_head
+from closeup.heads.folder import clip_of, fill, head_folder, read_head_card, write_head
 from closeup.heads.fvit import FVit
 from closeup.heads.fvit_config import FVitConfig
 from closeup.heads.rpn import Proposer, load_beside, proposer_card, proposer_of
@@ -62,6 +62,11 @@ class Detector:
         """Return which of some words are new to the head: all that it did not learn."""
         known = {word.casefold() for word, new in zip(self.words, self.novel, strict=True) if not new}
         return [name.strip().casefold() not in known for name in names]
+
+    @property
+    def outlines(self) -> bool:
+        """Whether it outlines things, and learns from masks."""
+        return isinstance(self.head, FVit) and self.head.config.masks
 
     @property
     def needs(self) -> dict[str, str]:
@@ -134,7 +139,7 @@ def save_detector(
 
 
 def load_detector(
-    folder: str | Path,
+    name: str | Path,
     *,
     device: str | torch.device = "auto",
     precision: str = "auto",
@@ -143,10 +148,12 @@ def load_detector(
 ) -> Detector:
     """Load a detector in eval mode, with the CLIP and the proposer that its card names, or the same ones given.
 
+    ``name`` is a folder, or the name of a detector that ships.
+
     Raises:
         ModelError: there is no detector, or CLIP or proposer are other ones than it was trained on.
     """
-    folder = Path(folder)
+    folder = head_folder(name)
     card = read_head_card(folder, KINDS)
     clip = clip_of(card, folder, clip, device=device, precision=precision)
     words, novel, how = card["words"], card["novel"], {key: card[key] for key in ("templates", "size", "config")}
@@ -155,7 +162,7 @@ def load_detector(
     else:
         made = new_detector(clip, words, novel, **how)
     fill(made.head, folder)
-    return replace(made, name=str(folder))
+    return replace(made, name=str(name))
 
 
 def _nothing(bank: TextBank) -> Float[Tensor, "1 dim"]:

@@ -54,11 +54,16 @@ class Selected:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Detections:
-    """What is found in one picture, best first: boxes (xyxy, in pixels), labels and scores."""
+    """What is found in one picture, best first: boxes (xyxy, in pixels), labels and scores.
+
+    ``outlines`` are grids over the boxes, the probability of each cell that it is part of the thing; None where no head
+    gives them.
+    """
 
     boxes: Boxes
     labels: Labels
     scores: Float[Tensor, " detections"]
+    outlines: Float[Tensor, "detections side side"] | None = None
 
     def __len__(self) -> int:
         """Return the number of detections."""

@@ -9,10 +9,11 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from closeup._types import Boxes, ImageLike, Labels
+from closeup._types import Boxes, ImageLike, Labels, Masks
 from closeup.data.images import open_image
 from closeup.errors import InputError
 from closeup.geometry import Placement
+from closeup.heads.mask_head import painted
 from closeup.heads.rpn import Proposals, Proposer
 from closeup.heads.saved import Detector
 from closeup.match import probabilities, score
@@ -36,7 +37,8 @@ LIMIT = 100
 class DetectionResult(LabelledResult):
     """What was found in an image, best first: ``boxes`` in its pixels (xyxy), a label and a score each.
 
-    A detector's scores are fused probabilities; those of a CLIP alone are the softmax over the words.
+    A detector's scores are fused probabilities; those of a CLIP alone are the softmax over the words. ``outlines`` are
+    grids over the boxes, the probability of each cell that it is part of the object; None where no head gives them.
     """
 
     image: ImageLike
@@ -46,6 +48,7 @@ class DetectionResult(LabelledResult):
     scores: Float[Tensor, " count"]
     names: tuple[str, ...]
     provenance: Provenance
+    outlines: Float[Tensor, "count side side"] | None = None
 
     def __len__(self) -> int:
         return len(self.boxes)
@@ -55,24 +58,31 @@ class DetectionResult(LabelledResult):
         """The word of every object."""
         return tuple(self.names[label] for label in self.labels.tolist())
 
+    @property
+    def masks(self) -> Masks | None:
+        """The objects' masks on the image, painted anew at each call; None where there are no outlines."""
+        return None if self.outlines is None else painted(self.outlines, self.boxes, self.size)
+
     def picture(self) -> PIL.Image.Image:
         """Return the image with every object outlined and labelled with its word and score."""
         colours = name_colours(self.names)
         return draw_regions(
             self.image,
             boxes=self.boxes,
+            masks=self.masks,
             texts=self.words,
             scores=self.scores,
             colours=[colours[label] for label in self.labels.tolist()],
         )
 
     def labelled(self) -> Regions:
-        """Return boxes, no masks, labels and scores."""
-        return self.boxes, None, self.labels, self.scores
+        """Return boxes, masks where there are outlines, labels and scores."""
+        return self.boxes, self.masks, self.labels, self.scores
 
     def arrays(self) -> Arrays:
-        """Return ``boxes``, ``labels`` and ``scores``."""
-        return {name: getattr(self, name).numpy() for name in ("boxes", "labels", "scores")}
+        """Return ``boxes``, ``labels`` and ``scores``, and ``outlines`` where there are some."""
+        names = ("boxes", "labels", "scores", *(() if self.outlines is None else ("outlines",)))
+        return {name: getattr(self, name).numpy() for name in names}
 
 
 @torch.inference_mode()
@@ -124,8 +134,16 @@ def detect(
         threshold=threshold,
         limit=limit,
     )
+    outlines = None if found.outlines is None else found.outlines.cpu()
     return DetectionResult(
-        image, (picture.height, picture.width), boxes, found.labels.cpu(), found.scores.cpu(), bank.names, made
+        image,
+        (picture.height, picture.width),
+        boxes,
+        found.labels.cpu(),
+        found.scores.cpu(),
+        bank.names,
+        made,
+        outlines,
     )
 
 

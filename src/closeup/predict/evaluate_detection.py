@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Literal, TypeAlias, TypeVar
 
 import torch
 
-from closeup._types import IGNORE, Boxes, Labels
 from closeup.data.record import Reader, Record
-from closeup.errors import DataError, InputError, suggest
+from closeup.errors import InputError, suggest
 from closeup.evaluate import AveragePrecision
 from closeup.evaluate.detection import LVIS_LIMIT
 from closeup.heads.rpn import Proposer
@@ -21,6 +20,7 @@ from closeup.models.preprocess import Size
 from closeup.models.routes import Route
 from closeup.predict.detect import LIMIT, DetectionResult, detect, detect_zero_shot, propose_boxes
 from closeup.predict.detection_report import DetectionReport
+from closeup.predict.detection_truth import masks_of, things_of, truth_of
 from closeup.predict.evaluate_regions import Progress
 from closeup.predict.prefetch import prefetched
 from closeup.predict.words import Words, as_bank
@@ -49,6 +49,7 @@ def evaluate_detection(
     threshold: float | None = None,
     limit_found: int | None = None,
     suppression: Suppression | None = None,
+    masks: bool = False,
     limit: int | None = None,
     workers: int = 2,
     on_progress: Progress | None = None,
@@ -58,13 +59,16 @@ def evaluate_detection(
     All words compete at once, learned and novel (the generalised protocol); those that the detector did not learn are
     the novel ones. ``words`` has one word per thing, in the reader's order (None: its names). ``limit_found`` are the
     objects of a picture that count at most, ``threshold`` the score that they must exceed (None: 100 and 0.01, of LVIS
-    300 and 0.0001); ``limit``, ``workers`` and ``on_progress`` are as in ``evaluate_regions``, all other arguments as
-    in ``detect``. LVIS is scored by its own rules, other data sets by COCO's.
+    300 and 0.0001). With ``masks`` objects are found by their masks and not by their boxes. Other arguments are as in
+    ``evaluate_regions`` and ``detect``. LVIS is scored by its own rules, other data sets by COCO's.
 
     Raises:
-        InputError: there are no things, or words do not fit them; and as ``detect`` does.
-        DataError: a record has no labelled boxes.
+        InputError: there are no things, words do not fit them, or masks of a detector that has none; and as ``detect``
+            does.
+        DataError: a record has no labelled boxes, or no masks that are asked for.
     """
+    if masks and not detector.outlines:
+        raise InputError(f"The detector {detector.name!r} gives boxes and no masks. Train one with masks.")
     least = _either(threshold, reader, THRESHOLD, LVIS_THRESHOLD)
     most = _either(limit_found, reader, LIMIT, LVIS_LIMIT)
 
@@ -72,7 +76,7 @@ def evaluate_detection(
         return detect(detector, record.load(), bank, threshold=least, limit=most, suppression=suppression)
 
     bank = _bank(detector.clip, reader, words, templates or detector.templates)
-    return _measured(find, reader, bank, tuple(detector.marks(bank.names)), limit, workers, on_progress)
+    return _measured(find, reader, bank, tuple(detector.marks(bank.names)), limit, workers, on_progress, masks=masks)
 
 
 def evaluate_zero_shot_detection(
@@ -107,7 +111,7 @@ def evaluate_zero_shot_detection(
 
     Source: RegionCLIP (arXiv 2112.09106), Table 4: zero-shot inference with true boxes and with an RPN's.
     """
-    things = _things(reader)
+    things = things_of(reader)
     least = _either(threshold, reader, ZERO_SHOT_THRESHOLD, LVIS_ZERO_SHOT_THRESHOLD)
     most = _either(limit_found, reader, LIMIT, LVIS_LIMIT)
 
@@ -117,7 +121,8 @@ def evaluate_zero_shot_detection(
             proposed = propose_boxes(boxes, record.load())
             given, logits = proposed.boxes, proposed.logits
         elif boxes == "truth":
-            given = _truth(record, things)[0]
+            truth = truth_of(record, things)
+            given = truth.boxes[~torch.tensor(truth.crowd, dtype=torch.bool)]
         return detect_zero_shot(
             clip,
             record.load(),
@@ -152,34 +157,15 @@ def _frequencies(reader: Reader) -> tuple[str, ...]:
     return tuple(getattr(reader, "frequencies", ()))
 
 
-def _things(reader: Reader) -> Mapping[int, int]:
-    """Return the place of each of the reader's labels that is a thing among the things."""
-    things = reader.things or (True,) * len(reader.names)
-    return {label: place for place, label in enumerate(label for label, thing in enumerate(things) if thing)}
-
-
 def _bank(clip: Clip, reader: Reader, words: Words | None, templates: str | Templates | None) -> TextBank:
     """Return the words of the reader's things, embedded."""
-    names = [reader.names[label] for label in _things(reader)]
+    names = [reader.names[label] for label in things_of(reader)]
     if not names:
         raise InputError("The reader has no names of things, so there is nothing to detect. Give one with labels.")
     bank = as_bank(clip, names if words is None else words, templates)
     if len(bank) != len(names):
         raise InputError(f"{len(bank)} words for {len(names)} things of the reader: give one word per thing.")
     return bank
-
-
-def _truth(record: Record, things: Mapping[int, int]) -> tuple[Boxes, Labels]:
-    """Return a record's boxes of things, and their places; boxes to ignore are not among them."""
-    if record.boxes is None or record.labels is None:
-        raise DataError(f"Record {record.id!r} has no labelled boxes: there is nothing to compare with.")
-    places = _places(record.labels, things)
-    known = places != IGNORE
-    return record.boxes.float()[known], places[known]
-
-
-def _places(labels: Labels, things: Mapping[int, int]) -> Labels:
-    return torch.tensor([things.get(label, IGNORE) for label in labels.tolist()], dtype=torch.long)
 
 
 def _measured(
@@ -190,20 +176,26 @@ def _measured(
     limit: int | None,
     workers: int,
     on_progress: Progress | None,
+    *,
+    masks: bool = False,
 ) -> DetectionReport:
-    things = _things(reader)
-    metric = AveragePrecision([reader.names[label] for label in things])
+    things = things_of(reader)
+    metric = AveragePrecision([reader.names[label] for label in things], masks=masks)
     count = len(reader) if limit is None else min(limit, len(reader))
     start, made = time.perf_counter(), None
     for done, record in enumerate(prefetched(reader.__getitem__, count, workers), start=1):
-        boxes, labels = _truth(record, things)
-        crowd = [False] * len(boxes)
-        found = find(record, bank)
-        if record.groups is not None:
-            boxes = torch.cat([boxes, record.groups.boxes])
-            labels = torch.cat([labels, _places(record.groups.labels, things)])
-            crowd += [True] * len(record.groups.labels)
-        metric.add(boxes, labels, found.boxes, found.labels, found.scores, crowd=crowd, federated=record.federated)
+        found, truth = find(record, bank), truth_of(record, things)
+        shapes = {"masks": masks_of(record, things), "found_masks": found.masks} if masks else {}
+        metric.add(
+            truth.boxes,
+            truth.labels,
+            found.boxes,
+            found.labels,
+            found.scores,
+            crowd=truth.crowd,
+            federated=record.federated,
+            **shapes,
+        )
         made = found.provenance
         if on_progress is not None:
             on_progress(done, count)

@@ -45,6 +45,11 @@ class Headed(Protocol):
         """Fingerprints of what it stands on besides the CLIP, by name: a resumed training needs the same."""
         ...
 
+    @property
+    def outlines(self) -> bool:
+        """Whether it learns from masks too."""
+        ...
+
 
 @dataclass(frozen=True, slots=True)
 class Maker:
@@ -127,6 +132,7 @@ def train_detector(wanted: DetectorTraining, out: str | Path, maker: Maker, *, r
         size=config.size,
         jitter=(config.jitter[0], config.jitter[1]) if config.jitter else None,
         flip=config.flip,
+        masks=made.outlines,
         seed=training.seed,
     )
     card = {
