@@ -34,6 +34,8 @@ bench: $(STAMP)  ## every bench; each ends in one JSON line
 tiny: $(STAMP)  ## make everything that ships again (some hours on two cores; resumes where it stopped)
 	$(BIN)/closeup pretrain --data world --out src/closeup/weights/tiny --resume-if-started
 	$(BIN)/closeup reproduce clipself --train --tables regions --work src/closeup/weights
+	$(BIN)/closeup reproduce regionclip --train --tables zero-shot --work src/closeup/weights
+	$(BIN)/closeup reproduce detection --train --tables shipped --work src/closeup/weights
 
 clean:
 	rm -rf out runs build dist $(VENV)

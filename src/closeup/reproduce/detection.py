@@ -2,37 +2,57 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable
+
 from closeup.reproduce import detection_tables as tables
-from closeup.reproduce.detection_models import PICTURES, SEEDS, made_detector
+from closeup.reproduce.detection_models import (
+    BACKBONE,
+    DETECTOR,
+    PICTURES,
+    PROPOSER,
+    SEEDS,
+    HeadTraining,
+    c4_training,
+    fvit_training,
+    made_head,
+    shipped_trainings,
+)
 from closeup.reproduce.detection_pictures import found_sheet
 from closeup.reproduce.measure import Measurements, Scale
 from closeup.reproduce.run import Found, Part, Reproduction, Wanted
-from closeup.reproduce.trainings import QUICK_SHARE
-
-DETECTOR = "tiny-fvit"
-"""The detector that ships, on tiny-clipself."""
 
 QUICK = Scale(scenes=4, workers=0)
 
 
+def _made(rows: Iterable[str], training: Callable[[str, int], HeadTraining], wanted: Wanted) -> dict[str, list[str]]:
+    """Return the folders of the heads of some rows' backbones, one per seed."""
+    seeds = SEEDS[:2] if wanted.quick else SEEDS
+    return {row: [made_head(training(tables.BACKBONES[row], seed), wanted) for seed in seeds] for row in rows}
+
+
 def _fvit(wanted: Wanted, measured: Measurements) -> Found:
-    seeds, share = (SEEDS[:2], QUICK_SHARE) if wanted.quick else (SEEDS, 1.0)
-    trained = {
-        row: [str(made_detector(model, seed, wanted.work, share=share)) for seed in seeds]
-        for row, model in tables.BACKBONES.items()
-    }
+    trained = _made(tables.BACKBONES, fvit_training, wanted)
     rows, findings = tables.detectors(measured, trained)
-    first = {row: folders[0] for row, folders in trained.items()}
-    pictures = {
-        "backbones": (found_sheet(first), "What the detector of each backbone finds (seed 0, scores from 0.3).")
-    }
-    return Found(rows, findings, pictures)
+    sheet = found_sheet({row: folders[0] for row, folders in trained.items()})
+    return Found(rows, findings, {"fvit": (sheet, "What F-ViT on each backbone finds (seed 0, scores from 0.3).")})
 
 
-def _fusion(_: Wanted, measured: Measurements) -> Found:
-    rows, findings = tables.fusion(measured, DETECTOR)
-    sheet = found_sheet({"F-ViT on tiny-clipself": DETECTOR})
+def _c4(wanted: Wanted, measured: Measurements) -> Found:
+    rows, findings = tables.transferred(measured, _made(tables.TRANSFERRED, c4_training, wanted))
+    return Found(rows, findings, {})
+
+
+def _shipped(wanted: Wanted, measured: Measurements) -> Found:
+    detector = made_head(shipped_trainings()[DETECTOR], wanted) if wanted.train else DETECTOR
+    rows, findings = tables.shipped(measured, detector)
+    sheet = found_sheet({f"F-ViT on {BACKBONE}": detector})
     return Found(rows, findings, {"found": (sheet, "What the detector that ships finds (scores from 0.3).")})
+
+
+def _fusion(wanted: Wanted, measured: Measurements) -> Found:
+    detector = made_head(shipped_trainings()[DETECTOR], wanted) if wanted.train else DETECTOR
+    rows, findings = tables.fusion(measured, detector)
+    return Found(rows, findings, {})
 
 
 DETECTION = Reproduction(
@@ -55,10 +75,26 @@ DETECTION = Reproduction(
             _fvit,
         ),
         Part(
+            "c4",
+            "RegionCLIP's detector",
+            f"As above, but the tower learns, from the boxes of the proposer that ships (`{PROPOSER}`). The paper's "
+            "figures are of a ResNet-50 on COCO.",
+            True,
+            _c4,
+        ),
+        Part(
+            "shipped",
+            "The detector that ships",
+            f"`{DETECTOR}`, an F-ViT with outlines on `{BACKBONE}`; average precision at an IoU of 0.5 of boxes and of "
+            "masks, {scale.scenes} held-out scenes.",
+            False,
+            _shipped,
+        ),
+        Part(
             "fusion",
             "How much of a score is CLIP's",
-            f"The detector that ships (`{DETECTOR}`, on `tiny-clipself`), {{scale.scenes}} held-out scenes: alpha is "
-            "CLIP's share for base shapes, beta for novel ones.",
+            f"`{DETECTOR}`, {{scale.scenes}} held-out scenes: alpha is CLIP's share for base shapes, beta for novel "
+            "ones.",
             False,
             _fusion,
         ),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+from closeup.match.detections import Suppression
 from closeup.predict.detection_report import DetectionReport
 from closeup.reproduce.detection_paper import (
     BASE,
@@ -13,6 +14,7 @@ from closeup.reproduce.detection_paper import (
     PROPOSALS_FVIT,
     RAW_FVIT,
     REGIONCLIP_FVIT,
+    REGIONCLIP_TRANSFER,
 )
 from closeup.reproduce.measure import Measurements
 from closeup.reproduce.result import Paper, Row
@@ -30,6 +32,9 @@ BACKBONES = {
     PROPOSALS_ROW: "tiny-clipself-proposals",
     KEPT_ROW: "tiny-clipself",
 }
+TRANSFERRED = (RAW_ROW, REGIONCLIP_ROW, PROPOSALS_ROW)
+"""Backbones that RegionCLIP's detector is trained on."""
+
 PAPERS: Mapping[str, Mapping[str, Paper]] = {
     RAW_ROW: RAW_FVIT,
     REGIONCLIP_ROW: REGIONCLIP_FVIT,
@@ -51,6 +56,23 @@ def detectors(measured: Measurements, trained: Mapping[str, Sequence[str]]) -> t
     for name, folders in trained.items():
         rows += scored(name, [measured.detections(folder) for folder in folders], PAPERS.get(name, {}))
     return rows, _findings(rows)
+
+
+def transferred(measured: Measurements, trained: Mapping[str, Sequence[str]]) -> tuple[list[Row], list[str]]:
+    """Return average precision of RegionCLIP's detector on each backbone; overlaps lower scores, as officially."""
+    rows: list[Row] = []
+    for name, folders in trained.items():
+        reports = [measured.detections(folder, suppression=Suppression(soft=True)) for folder in folders]
+        rows += scored(name, reports, REGIONCLIP_TRANSFER if name == REGIONCLIP_ROW else {})
+    return rows, _findings(rows)
+
+
+def shipped(measured: Measurements, detector: str) -> tuple[list[Row], list[str]]:
+    """Return average precision of the detector that ships, by boxes and by masks."""
+    rows: list[Row] = []
+    for name, masks in (("boxes", False), ("masks", True)):
+        rows += scored(name, [measured.detections(detector, masks=masks)], {})
+    return rows, []
 
 
 def fusion(measured: Measurements, detector: str) -> tuple[list[Row], list[str]]:

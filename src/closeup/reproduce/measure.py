@@ -9,8 +9,10 @@ from functools import lru_cache
 from typing import TypeAlias
 
 from closeup.data.world import World
+from closeup.heads.fvit import FVit
 from closeup.heads.rpn import load_proposer
 from closeup.heads.saved import load_detector
+from closeup.match.detections import Suppression
 from closeup.models.blend import blend
 from closeup.models.clip import Clip
 from closeup.models.load import load
@@ -97,15 +99,27 @@ class Measurements:
                 )
         return self._whole[key]
 
-    def detections(self, detector: str, **fusion: float) -> DetectionReport:
-        """Return what a trained detector finds; ``fusion`` are changes to how its scores meet CLIP's."""
-        key = (detector, *sorted(fusion.items()))
+    def detections(
+        self, detector: str, *, masks: bool = False, suppression: Suppression | None = None, **fusion: float
+    ) -> DetectionReport:
+        """Return what a trained detector finds, by boxes or by masks.
+
+        ``fusion`` are changes to how its scores meet CLIP's.
+        """
+        key = (detector, masks, suppression, *sorted(fusion.items()))
         if key not in self._detections:
             loaded = load_detector(detector)
-            loaded.head.config = loaded.head.config.replace(**fusion)
-            with self.counter(" ".join([detector, *(f"{name} {value:g}" for name, value in fusion.items())])) as tell:
+            if isinstance(loaded.head, FVit):
+                loaded.head.config = loaded.head.config.replace(**fusion)
+            told = [*(f"{name} {value:g}" for name, value in fusion.items()), *(["masks"] if masks else [])]
+            with self.counter(" ".join([detector, *told])) as tell:
                 self._detections[key] = evaluate_detection(
-                    loaded, World("val", count=self.scale.scenes), workers=self.scale.workers, on_progress=tell
+                    loaded,
+                    World("val", count=self.scale.scenes),
+                    suppression=suppression,
+                    masks=masks,
+                    workers=self.scale.workers,
+                    on_progress=tell,
                 )
         return self._detections[key]
 

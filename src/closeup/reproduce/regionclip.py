@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 from closeup.reproduce import regionclip_tables as tables
+from closeup.reproduce.detection_models import PROPOSER, made_head, shipped_trainings
 from closeup.reproduce.detection_pictures import named_sheet
 from closeup.reproduce.measure import Measurements, Scale
 from closeup.reproduce.regionclip_models import ablation_trainings, concepts, shipped_training
 from closeup.reproduce.run import Found, Part, Reproduction, Wanted
 from closeup.reproduce.trainings import ABLATION_PICTURES, ABLATION_SIZE, made
-
-PROPOSER = "tiny-rpn"
-"""The proposer that ships; it learned from the boxes of base shapes."""
 
 QUICK = Scale(scenes=4, trend_scenes=3, close_ups=12, curve_close_ups=12, size=64, workers=0)
 
@@ -25,7 +23,8 @@ def models(wanted: Wanted, measured: Measurements) -> dict[str, str]:
 
 def _zero_shot(wanted: Wanted, measured: Measurements) -> Found:
     chosen = models(wanted, measured)
-    rows, findings = tables.zero_shot(measured, chosen, PROPOSER)
+    proposer = made_head(shipped_trainings()[PROPOSER], wanted) if wanted.train else PROPOSER
+    rows, findings = tables.zero_shot(measured, chosen, proposer)
     sheet = named_sheet({row: measured.clip(model) for row, model in chosen.items()}, measured.scale.size)
     return Found(rows, findings, {"named": (sheet, "What each model calls the true boxes, where it is sure by half.")})
 
