@@ -349,7 +349,10 @@ def test_the_mask_loss_is_that_of_the_drawn_objects(monkeypatch: pytest.MonkeyPa
     assert (overlaps.amax(dim=1) >= 0.5).all()
     assert torch.equal(masks, batch["masks"][overlaps.argmax(dim=1)])
     cut = torch.cat(
-        [roi_align(mask[None, None].float(), [box[None]], 28)[0] for mask, box in zip(masks, boxes, strict=True)]
+        [
+            roi_align(mask[None, None].float(), [box[None]], 28, aligned=True)[0]
+            for mask, box in zip(masks, boxes, strict=True)
+        ]
     )
     torch.testing.assert_close(loss, binary_cross_entropy_with_logits(logits, cut))
 

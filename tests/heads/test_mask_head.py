@@ -30,7 +30,7 @@ def test_the_loss_is_the_cross_entropy_with_the_cut_out_truth() -> None:
     logits = torch.randn(4, 28, 28, requires_grad=True)
     truth = torch.cat(
         [
-            roi_align(mask[row][None, None].float(), [box[None]], 28)[0]
+            roi_align(mask[row][None, None].float(), [box[None]], 28, aligned=True)[0]
             for mask, box_of, match in zip(masks, boxes, matched, strict=True)
             for box, row in zip(box_of, match.tolist(), strict=True)
         ]
@@ -43,11 +43,29 @@ def test_the_loss_is_the_cross_entropy_with_the_cut_out_truth() -> None:
 
 
 @pytest.mark.parametrize("size", [(60, 80), (33, 47)])
-def test_masks_come_back_from_their_outlines(size: tuple[int, int]) -> None:
-    rows, columns = torch.meshgrid(torch.arange(size[0]), torch.arange(size[1]), indexing="ij")
-    disc = (rows - 16) ** 2 + (columns - 22) ** 2 <= 12**2
-    box = torch.tensor([[22 - 12.0, 16 - 12.0, 22 + 13.0, 16 + 13.0]])
-    outline = roi_align(disc[None, None].float(), [box], 28)[0]
+@pytest.mark.parametrize("shift", [0.0, 0.3])
+def test_masks_come_back_from_their_outlines(size: tuple[int, int], shift: float) -> None:
+    rows, columns = torch.meshgrid(torch.arange(size[0]) + 0.5, torch.arange(size[1]) + 0.5, indexing="ij")
+    disc = (rows - 16.5) ** 2 + (columns - 22.5) ** 2 <= 12**2
+    box = torch.tensor([[22.5 - 12, 16.5 - 12, 22.5 + 12, 16.5 + 12]]) + shift
+    outline = roi_align(disc[None, None].float(), [box], 28, aligned=True)[0]
     (mask,) = painted(outline, box, size)
-    assert (mask & disc).sum() / (mask | disc).sum() > 0.9
+    assert (mask & disc).sum() / (mask | disc).sum() > (0.98 if shift == 0 else 0.93)
     assert painted(torch.zeros(0, 28, 28), torch.zeros(0, 4), size).shape == (0, *size)
+
+
+@pytest.mark.parametrize(
+    ("box", "pixels"),
+    [
+        ([4.0, 6, 14, 16], 100),
+        ([4.0, 6, 10, 12], 36),
+        ([3.6, 5.6, 13.6, 15.6], 100),
+        ([-5.0, -4, 5, 6], 30),
+        ([35.0, 20, 60, 40], 5 * 10),
+        ([50.0, 50, 60, 60], 0),
+        ([5.0, 5, 5, 9], 0),
+    ],
+)
+def test_a_full_outline_fills_its_box_and_no_more(box: list[float], pixels: int) -> None:
+    (mask,) = painted(torch.ones(1, 28, 28), torch.tensor([box]), (30, 40))
+    assert mask.sum() == pixels

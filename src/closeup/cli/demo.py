@@ -16,8 +16,9 @@ from closeup.cli.output import show, show_json, table
 from closeup.data.world import World
 from closeup.data.world.captions import noun_phrase, with_article
 from closeup.errors import InputError
+from closeup.heads.saved import Detector, load_detector
 from closeup.models import Clip, load
-from closeup.predict import classify, clusters, evaluate_regions, heatmap, segment
+from closeup.predict import classify, clusters, detect, evaluate_regions, heatmap, segment
 from closeup.text import TextBank, Vocabulary, build_bank
 from closeup.viz import draw_sheet
 
@@ -25,6 +26,8 @@ SIDE = 256
 """Side of the demo's pictures in pixels."""
 
 PICTURES = 4
+SURE = 0.3
+"""The score from which an object is drawn."""
 CLUSTERS = 6
 
 
@@ -34,6 +37,7 @@ class Options:
 
     Draws scenes of the embedded world as picture files. Of each, tiny and tiny-clipself (the same model once it has
     taught itself with CLIPSelf) name the boxes, show where a phrase is, name every pixel and cluster the dense map.
+    tiny-fvit, a detector on tiny-clipself, finds and outlines the objects, of shapes that it never learned too.
     A table tells how well both recognise regions from crops and from the dense map.
 
         closeup demo
@@ -50,6 +54,9 @@ class Options:
     models: tuple[str, ...] = ("tiny", "tiny-clipself")
     """The models to show, one below the other: names as in "tiny" or "ViT-B-16/openai", or folders of models."""
 
+    detector: Path = Path("tiny-fvit")
+    """The detector to show: one that ships, or a folder as closeup train makes one."""
+
     json: Flag = False
     """Print one json document instead of the table."""
 
@@ -63,7 +70,9 @@ def run(options: Options) -> int:
     clips = [load(name) for name in options.models]
     banks = [build_bank(clip, Vocabulary(world.names)) for clip in clips]
     models = list(zip(clips, banks, strict=True))
+    detector = load_detector(options.detector)
     written = [path for index in track(range(PICTURES), "naming") for path in _show(models, world, index, options.out)]
+    written += [_found(detector, options.out / "photos" / f"scene-{index}.png") for index in range(PICTURES)]
     rows = [row for clip, bank in models for row in _measured(clip, bank, world, options.scenes)]
     if options.json:
         show_json({"rows": rows, "written": written})
@@ -75,6 +84,13 @@ def run(options: Options) -> int:
         *(f"Written: {path}" for path in written),
     )
     return 0
+
+
+def _found(detector: Detector, photo: Path) -> Path:
+    """Write beside a photo what a detector finds in it among the world's things."""
+    things = [name for name, thing in zip(World.names, World.things, strict=True) if thing]
+    picture = detect(detector, photo, things, threshold=SURE).picture()
+    return save_picture(picture, photo.parent.parent / f"{photo.stem}-found.png")
 
 
 def _measured(clip: Clip, bank: TextBank, world: World, scenes: int) -> list[dict[str, Any]]:
