@@ -131,7 +131,7 @@ def test_a_detector_whose_clip_learns_finds_objects_too(closeup: Run, photos: Pa
     (tmp_path / "proposer").rename(tmp_path / "elsewhere")
     lost = closeup(*asked)
     assert lost.code == 2
-    assert "proposer', which is not there. Put it back" in lost.err
+    assert "proposer', which is not there, nor beside it. Put it back" in lost.err
 
 
 def test_a_detector_is_measured_on_base_and_novel_words(closeup: Run, tmp_path: Path) -> None:

@@ -118,8 +118,28 @@ def test_crowds_are_skipped_ignored_or_kept(folder: Path) -> None:
     x, y, width, height = row["bbox"]
     assert groups.boxes.tolist() == [[x, y, x + width, y + height]]
     assert groups.labels.tolist() == [0]
+    assert groups.masks is not None
+    assert torch.equal(groups.masks, CocoInstances(path, folder, crowd="keep")[0].masks[[2]])  # type: ignore[index]
+    assert CocoInstances(path, folder, crowd="ignore")[0].groups is not None
     assert CocoInstances(path, folder, crowd="keep")[0].groups is None
     assert CocoInstances(path, folder)[1].groups is None
+
+
+def test_a_crowd_may_lack_its_box_or_its_outline(folder: Path) -> None:
+    content = document()
+    del content["annotations"][2]["bbox"]
+    boxless = CocoInstances(write(folder, content), folder)[0].groups
+    assert boxless is not None
+    assert boxless.masks is not None
+    assert torch.equal(boxless.boxes, masks_to_boxes(boxless.masks))
+    content = document()
+    content["annotations"][2]["bbox"] = [2, 1, 4, 5]
+    del content["annotations"][2]["segmentation"]
+    shapeless = CocoInstances(write(folder, content), folder)[0].groups
+    assert shapeless is not None
+    assert shapeless.masks is not None
+    assert shapeless.masks[0].nonzero().amin(dim=0).tolist() == [1, 2]
+    assert shapeless.masks.sum() == 20
 
 
 def test_boxes_alone_masks_alone_and_attributes(folder: Path) -> None:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 from open_clip import CLIP
 from torch import Tensor
-from torch.nn.functional import cross_entropy, normalize, smooth_l1_loss
+from torch.nn.functional import cross_entropy, interpolate, normalize, smooth_l1_loss
 from torchvision.models.detection._utils import BoxCoder
 from torchvision.ops import box_iou, roi_align
 
@@ -352,6 +353,28 @@ def test_a_proposer_sees_pictures_normalised_as_it_wants_them() -> None:
         torch.testing.assert_close(one.boxes, theirs.boxes, atol=1e-2, rtol=1e-3)
 
 
+@torch.no_grad()
+def test_a_proposer_sees_pictures_at_its_own_size() -> None:
+    made = detector()
+    images, sizes = batch()["images"], torch.tensor([[SIDE, SIDE], [SIDE, 40]])
+    made.proposer = replace(made.proposer, size=SIDE // 2)
+    found = made.propose(images, sizes)
+    small = interpolate(images, (SIDE // 2, SIDE // 2), mode="bicubic", antialias=True)
+    expected = made.proposer.head.propose(small, sizes // 2)
+    for each, other in zip(found, expected, strict=True):
+        torch.testing.assert_close(each.boxes, other.boxes * 2)
+        torch.testing.assert_close(each.logits, other.logits)
+    assert (found[1].boxes[:, 2] <= 40).all()
+
+
+def test_a_proposer_with_other_settings_is_another_one() -> None:
+    one = proposer()
+    assert replace(one, size=2 * SIDE).fingerprint != one.fingerprint
+    other = Proposer(Rpn(one.clip, SMALL.replace(proposals=3)), one.clip, SIDE, "untrained")
+    other.head.load_state_dict(one.head.state_dict())
+    assert other.fingerprint != one.fingerprint
+
+
 @pytest.fixture
 def saved(tmp_path: Path) -> Callable[[Callable[[], Clip]], Detector]:
     """Save a CLIP, a proposer and a detector whose tower has moved, and return the detector."""
@@ -417,11 +440,21 @@ def test_the_same_clip_and_proposer_are_wanted(saved: Callable[[Callable[[], Cli
         save_detector(unsaved, tmp_path / "other")
     assert not (tmp_path / "other").exists()
     (tmp_path / "rpn").rename(tmp_path / "moved")
-    with pytest.raises(ModelError, match=r"'.*rpn', which is not there\. Put it back, or give it"):
+    with pytest.raises(ModelError, match=r"'.*rpn', which is not there, nor beside it\. Put it back"):
         load_detector(folder, clip=clip)
     assert load_detector(folder, clip=clip, proposer=own).needs == detector.needs
     with pytest.raises(ModelError, match="no trained head"):
         new_c4(clip, ["cat"], [False], proposer=tmp_path / "rpn", templates="simple", size=SIDE, config={})
+
+
+def test_detector_and_proposer_may_move_together(
+    saved: Callable[[Callable[[], Clip]], Detector], tmp_path: Path
+) -> None:
+    detector = saved(FAMILIES["vit"])
+    for name in ("rpn", "detector"):
+        (tmp_path / "elsewhere").mkdir(exist_ok=True)
+        (tmp_path / name).rename(tmp_path / "elsewhere" / name)
+    assert load_detector(tmp_path / "elsewhere" / "detector", clip=detector.clip).needs == detector.needs
 
 
 def test_a_head_says_what_it_is(saved: Callable[[Callable[[], Clip]], Detector], tmp_path: Path) -> None:

@@ -15,10 +15,13 @@ from closeup.data.record import Record
 from closeup.data.world import World
 from closeup.errors import ConfigError, DataError, InputError, ModelError
 from closeup.geometry import masks_to_boxes
+from closeup.heads.c4_config import C4Config
+from closeup.heads.fvit_config import FVitConfig
+from closeup.heads.rpn import RpnConfig
 from closeup.heads.saved import load_detector, new_detector, save_detector
 from closeup.models.load import load
 from closeup.recipes.detection import Detection
-from closeup.recipes.detection_config import DetectionConfig
+from closeup.recipes.detection_config import C4_PRESETS, PRESETS, RPN_PRESETS, DetectionConfig, Presets
 from closeup.recipes.order import ShardedBatches, loader
 from closeup.recipes.run_detection import DetectorTraining, Maker, detector_words, train_detector
 from closeup.recipes.view import drawn_view, mirrored
@@ -182,6 +185,23 @@ def test_boxes_that_are_none_are_left_out(boxes: list[list[float]], kept: int) -
     assert bool(sample.boxes.isfinite().all())
 
 
+@pytest.mark.parametrize("jitter", [None, (1.0, 1.0)])
+def test_boxes_are_cut_to_the_picture(jitter: tuple[float, float] | None) -> None:
+    @dataclass(frozen=True)
+    class Beyond(Labelled):
+        def __getitem__(self, index: int) -> Record:
+            boxes = torch.tensor([[-30.0, -20, 80, 60], [70, 5, 90, 30], [4, 5, 20, 30]])
+            return replace(super().__getitem__(index), boxes=boxes)
+
+    for position in range(4):
+        sample = made(Beyond(), (0, 1, 2), jitter=jitter).sample(position)
+        height, width = sample.size.tolist()
+        assert (sample.boxes >= 0).all()
+        assert (sample.boxes <= torch.tensor([width, height, width, height])).all()
+        assert sample.boxes[0, :2].tolist() == [0, 0]
+        assert sample.boxes[0, 2] == width
+
+
 def test_unlabelled_pictures_are_no_data() -> None:
     with pytest.raises(DataError, match="no labelled boxes"):
         made(Pictures()).sample(0)
@@ -227,6 +247,29 @@ def test_a_detector_is_trained_saved_and_loaded_as_it_was(tmp_path: Path) -> Non
     assert loaded.marks(["Star", "circle", "zebra"]) == [True, False, True]
     train_detector(wanted(), tmp_path / "again", FVIT)
     assert all(torch.equal(value, state(tmp_path / "again")[name]) for name, value in state(tmp_path / "whole").items())
+
+
+def test_a_head_is_not_saved_over_what_it_stands_on(tmp_path: Path) -> None:
+    clip = tmp_path / "clip"
+    with pytest.raises(InputError, match="also where it would be saved"):
+        train_detector(DetectorTraining("world?count=8&size=64", str(clip)), clip, FVIT)
+    below = replace(FVIT, stands_on=tmp_path / "rpn")
+    with pytest.raises(InputError, match="The head stands on"):
+        train_detector(DetectorTraining("world?count=8&size=64"), tmp_path / "x" / ".." / "rpn", below)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("presets", [PRESETS, RPN_PRESETS, C4_PRESETS])
+def test_presets_fit_their_heads(presets: Presets) -> None:
+    heads = {id(PRESETS): FVitConfig, id(RPN_PRESETS): RpnConfig, id(C4_PRESETS): C4Config}
+    for preset in presets.values():
+        config, training, head = preset(100_170)
+        heads[id(presets)]().replace(**head)
+        assert training.steps > 0
+        assert config.size >= 256
+    lvis, training, head = PRESETS["paper-lvis"](100_170)
+    assert (lvis.size, training.steps) == (1024, 48 * 1566)
+    assert FVitConfig().replace(**head).clip_scale == 50
 
 
 def test_going_on_needs_the_same_words_and_model(tmp_path: Path) -> None:

@@ -67,6 +67,9 @@ def test_random_boxes_are_parts_of_every_picture_alike() -> None:
     assert len(drawn(source, record())) == 7
     assert not torch.equal(drawn(source, record(), 1), drawn(source, record(), 2))
     assert source.candidates(record(), 4, 5).boxes.tolist() == [[0, 0, 5, 4]]
+    large = source.candidates(record(), 3000, 4000).boxes
+    assert len(large) == 500
+    assert areas(large).max() > 0.9 * 3000 * 4000
 
 
 def test_proposals_are_boxes_of_a_usable_size() -> None:

@@ -51,12 +51,12 @@ class OvCoco(ProtocolOptions):
 class OvLvis(ProtocolOptions):
     """Make the file of OV-LVIS: common and frequent classes to learn from boxes, rare ones to find by words alone.
 
-    They are 866 and 337 in LVIS v1. FILE_base.json is the file without boxes of rare classes; all pictures and
-    classes stay. Evaluation is on the official file as it is.
+    They are 866 and 337 in LVIS v1. FILE_base.json is the file without boxes of rare classes, and without pictures that
+    have no others; all classes stay. Evaluation is on the official file as it is.
 
         closeup protocol ov-lvis coco/annotations/lvis_v1_train.json --out coco/annotations
-        closeup train fvit --images lvis:coco/annotations/lvis_v1_train_base.json --out my-detector
-        closeup evaluate detection --detector my-detector --data lvis:coco/annotations/lvis_v1_val.json
+        closeup train fvit --images lvis:coco/annotations/lvis_v1_train_base.json --preset paper-lvis --out my-detector
+        closeup evaluate detection --detector my-detector --data lvis:coco/annotations/lvis_v1_val.json --masks
     """
 
 

@@ -13,7 +13,7 @@ from closeup.cli.files import check_folder
 from closeup.cli.output import show, show_json
 from closeup.heads.rpn import new_proposer, save_proposer
 from closeup.heads.saved import new_c4, new_detector, save_detector
-from closeup.recipes.detection_config import C4_PRESETS
+from closeup.recipes.detection_config import C4_PRESETS, RPN_PRESETS
 from closeup.recipes.run_detection import DetectorTraining, Maker, train_detector
 from closeup.recipes.runs import is_started, run_folder
 from closeup.text import Vocabulary
@@ -139,8 +139,12 @@ class FVitOptions(DetectorOptions):
     The log and the state to resume from lie beside the detector in a folder of the same name with -run added.
     """
 
+    preset: str = "paper"
+    """The settings not given here: "paper" (OV-COCO: batch 64, 3 epochs, pictures of 640 px), "paper-lvis" (OV-LVIS: 48
+    epochs, 1024 px, outlines too) or "tiny" (for small models: a narrow head, one visit to each picture, 256 px)."""
+
     masks: Flag = False
-    """Learn to outline objects too, from the masks of the data set; official for LVIS."""
+    """Learn to outline objects too, from the masks of the data set."""
 
     def head(self) -> dict[str, Any]:
         """Return whether there is a head of masks."""
@@ -168,24 +172,25 @@ class C4Options(DetectorOptions):
     proposer: Path = field(kw_only=True)
     """The folder of a trained proposer, as closeup train rpn makes one. The detector names it, so leave it there."""
 
-    loss: Literal["focal", "weighted"] = "focal"
-    """The class loss: as RegionCLIP has it for COCO, or for LVIS."""
+    loss: Maybe[Literal["focal", "weighted"]] = None
+    """The class loss: as RegionCLIP has it for COCO, or for LVIS; the preset's unless given."""
 
-    objectness: Literal["none", "sigmoid", "logit"] = "none"
+    objectness: Maybe[Literal["none", "sigmoid", "logit"]] = None
     """How the proposer's logit will take part in a score: not at all (RegionCLIP on COCO), as a probability, or raw (on
-    LVIS)."""
+    LVIS); the preset's unless given."""
 
     preset: str = "paper"
-    """The settings not given here: "paper" (OV-COCO: 90,000 steps of 16 pictures of 1067 px) or "tiny" (for small
-    models: one visit to each picture, 256 px)."""
+    """The settings not given here: "paper" (OV-COCO: 90,000 steps of 16 pictures of 1067 px), "paper-lvis" (OV-LVIS:
+    twice as many) or "tiny" (for small models: one visit to each picture, 256 px)."""
 
     def head(self) -> dict[str, Any]:
         """Return the class loss, and what becomes of objectness."""
-        return {"loss": self.loss, "objectness": self.objectness}
+        given = {"loss": self.loss, "objectness": self.objectness}
+        return {name: value for name, value in given.items() if value is not None}
 
     def maker(self) -> Maker:
         """Return how it is made on its proposer, and saved."""
-        return Maker(partial(new_c4, proposer=self.proposer), save_detector, C4_PRESETS)
+        return Maker(partial(new_c4, proposer=self.proposer), save_detector, C4_PRESETS, self.proposer)
 
 
 @dataclass(frozen=True)
@@ -203,7 +208,7 @@ class RpnOptions(TrainOptions):
 
     def maker(self) -> Maker:
         """Return how a proposer is made and saved."""
-        return Maker(new_proposer, save_proposer)
+        return Maker(new_proposer, save_proposer, RPN_PRESETS)
 
 
 Options = {"fvit": FVitOptions, "c4": C4Options, "rpn": RpnOptions}

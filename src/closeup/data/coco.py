@@ -20,8 +20,8 @@ from closeup.geometry import masks_to_boxes, xywh_to_xyxy, xyxy_to_xywh
 Crowd: TypeAlias = Literal["skip", "ignore", "keep"]
 """What becomes of annotations marked ``iscrowd``, which outline a group and not a thing.
 
-``skip``: no region, but one of the record's ``groups``; ``ignore``: a region labelled IGNORE; ``keep``: a region like
-any other.
+``skip``: no region; ``ignore``: a region labelled IGNORE; ``keep``: a region like any other. Unless they are kept,
+records of COCO's instances have them as ``groups``.
 """
 
 
@@ -64,8 +64,8 @@ class CocoInstances:
             self._check(row, f"annotations[{index}]")
         gathered = self._json.by_image(rows)
         self._rows = {image: list(filter(self._wanted, each)) for image, each in gathered.items()}
-        crowded = {image: [row for row in each if _is_group(row)] for image, each in gathered.items()}
-        self._groups = crowded if crowd == "skip" else {}
+        crowded = {image: [row for row in each if row.get("iscrowd")] for image, each in gathered.items()}
+        self._groups = {} if crowd == "keep" else crowded
 
     def __len__(self) -> int:
         return len(self._json.images)
@@ -89,9 +89,13 @@ class CocoInstances:
         rows = self._groups.get(image["id"], [])
         if not rows:
             return None
-        boxes = xywh_to_xyxy(torch.tensor([row["bbox"] for row in rows], dtype=torch.float64)).float()
-        shaped = self._masks and all(row.get("segmentation") for row in rows)
-        masks = self._decode(image, rows) if shaped else None
+        boxes = self._boxes(image, rows)
+        masks = None
+        if self._masks:
+            shaped = [
+                row if row.get("segmentation") else {**row, "segmentation": _outline(row["bbox"])} for row in rows
+            ]
+            masks = self._decode(image, shaped)
         return Groups(boxes, torch.tensor([self._json.label_of[row["category_id"]] for row in rows]), masks)
 
     def _check(self, row: Entry, where: str) -> None:
@@ -169,8 +173,10 @@ class CocoCaptions:
         return tuple(row["caption"].strip() for row in self._rows[image["id"]])
 
 
-def _is_group(row: Entry) -> bool:
-    return bool(row.get("iscrowd")) and row.get("bbox") is not None
+def _outline(box: Sequence[float]) -> list[list[float]]:
+    """Return the polygon of a box."""
+    x, y, width, height = box
+    return [[x, y, x + width, y, x + width, y + height, x, y + height]]
 
 
 def _attributes(rows: Sequence[Entry]) -> tuple[Mapping[str, str], ...]:

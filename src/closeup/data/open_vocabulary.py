@@ -88,8 +88,9 @@ def ov_coco(file: CocoJson) -> OpenVocabulary:
 def ov_lvis(file: CocoJson) -> OpenVocabulary:
     """Return all classes of LVIS, its rare ones novel (337 of the 1,203 of v1), and its file without their boxes.
 
-    A class is as rare as the file says by ``frequency``. All images and categories stay, with all they say:
-    ``neg_category_ids`` and ``not_exhaustive_category_ids`` too. Evaluation is on the official file.
+    A class is as rare as the file says by ``frequency``. All categories stay, and of the images those with a box of a
+    base class, as the official loaders have it, with all that they say: ``neg_category_ids`` and
+    ``not_exhaustive_category_ids`` too. Evaluation is on the official file.
 
     Raises:
         DataError: the file is none of LVIS, names a class twice, or has no rare class, or none but those.
@@ -113,7 +114,7 @@ def ov_lvis(file: CocoJson) -> OpenVocabulary:
         )
     base = {row["id"] for row in file.categories if row["frequency"] != RARE}
     names = tuple(row["name"] for row in file.categories)
-    return OpenVocabulary(names, novel, {**_with_boxes_of(base, file), "images": file.document["images"]}, None)
+    return OpenVocabulary(names, novel, _with_boxes_of(base, file), None)
 
 
 def rare_names(categories: Iterable[Entry]) -> tuple[str, ...]:

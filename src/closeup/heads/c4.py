@@ -24,6 +24,7 @@ from typing import ClassVar
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
+from torch.nn.functional import interpolate
 
 from closeup._types import Embeddings, Images, Labels
 from closeup.heads.c4_config import C4Config
@@ -66,7 +67,6 @@ class C4(nn.Module):
         super().__init__()
         self.config = config = config or C4Config()
         self.clip, self.proposer = image_copy(clip), proposer
-        self.proposer.head.eval()
         self.reads = region_features(self.clip, route=config.route)
         learned = self.reads.moving(region_blocks(self.clip, config.blocks))
         self.clip.model.requires_grad_(False)
@@ -159,9 +159,19 @@ class C4(nn.Module):
         return cosine(regions, words) / self.config.temperature
 
     def propose(self, images: Images, sizes: Sizes) -> list[Proposals]:
-        """Return the proposer's boxes, in pixels of the canvas; its CLIP sees pictures normalised as it wants them."""
-        theirs = self.proposer.clip.image_preprocess
-        return self.proposer.head.propose(renormalised(images, self.clip.image_preprocess, theirs), sizes)
+        """Return the proposer's boxes, in pixels of the canvas.
+
+        It sees the pictures at the size that it was trained at, and normalised as its CLIP wants them.
+        """
+        theirs, side = self.proposer.clip.image_preprocess, max(images.shape[2:])
+        seen = renormalised(images, self.clip.image_preprocess, theirs)
+        scale = self.proposer.size / side
+        if scale == 1:
+            return self.proposer.head.propose(seen, sizes)
+        shape = [round(length * scale) for length in images.shape[2:]]
+        seen = interpolate(seen, shape, mode="bicubic", antialias=True)
+        found = self.proposer.head.propose(seen, (sizes * scale).round().clamp(min=1).to(sizes))
+        return [Proposals(each.boxes / scale, each.logits) for each in found]
 
     def read(self, images: Images, boxes: Sequence[Float[Tensor, "_ 4"]]) -> Embeddings:
         """Return the tower's embedding of every box (pixels of the canvas), picture by picture; not normalised."""

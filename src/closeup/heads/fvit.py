@@ -134,7 +134,7 @@ class FVit(nn.Module):
             sizes,
             threshold=threshold,
             limit=limit,
-            suppression=suppression or Suppression(overlap=0.4),
+            suppression=suppression or Suppression(overlap=self.config.overlap),
         )
         return self._outlined(levels, found) if self.config.masks else found
 

@@ -46,6 +46,8 @@ class FVitConfig(Config):
     """CLIP's share in the scores of novel classes; 0.6 for OV-LVIS with ViT-B/16."""
     clip_scale: float = 75.0
     """The factor on CLIP's cosines; 50 for OV-LVIS."""
+    overlap: float = 0.4
+    """The IoU above which the worse of two boxes of one word goes; 0.5 for OV-LVIS."""
 
     def __post_init__(self) -> None:
         if self.blocks and len(self.blocks) != 4:
@@ -53,7 +55,7 @@ class FVitConfig(Config):
         for name in ("channels", "hidden", "bins", "proposals", "candidates", "regions"):
             if getattr(self, name) < 1:
                 raise ConfigError(f"`{name}` must be at least 1, but got {getattr(self, name)}.")
-        for name in ("alpha", "beta"):
+        for name in ("alpha", "beta", "overlap"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ConfigError(f"`{name}` must lie between 0 and 1, but got {getattr(self, name)}.")
         if not self.clip_scale > 0 or not self.background_weight > 0 or self.convolutions < 0:

@@ -19,11 +19,10 @@ from torch import Tensor, nn
 
 from closeup._types import Boxes, Images
 from closeup.config import Config
-from closeup.errors import ConfigError, InputError, ModelError
+from closeup.errors import ConfigError
 from closeup.heads.backbone import ClipPyramid
 from closeup.heads.folder import clip_of, fill, head_folder, read_head_card, write_head
 from closeup.heads.proposals import listed, proposal_network, scored
-from closeup.models.checkpoint import HEAD
 from closeup.models.clip import Clip, digest
 
 KINDS = {"rpn": ("config", "size")}
@@ -107,8 +106,9 @@ class Proposer:
 
     @property
     def fingerprint(self) -> str:
-        """SHA-256 of its weights and of the CLIP below it."""
-        return digest(self.head.state_dict(), self.clip.fingerprint)
+        """SHA-256 of its weights, its settings, and the CLIP below it."""
+        told = sorted(self.head.config.to_dict().items())
+        return digest(self.head.state_dict(), (self.clip.fingerprint, told, self.size))
 
     @property
     def needs(self) -> dict[str, str]:
@@ -131,8 +131,7 @@ def new_proposer(
     config: Mapping[str, Any],
 ) -> Proposer:
     """Return an untrained proposer; words, and the sentences around them, are for detectors and not used."""
-    known = {name: config[name] for name in ("blocks", "channels", "proposals", "candidates") if name in config}
-    return Proposer(Rpn(clip, RpnConfig().replace(**known)).to(clip.device), clip, size, "untrained")
+    return Proposer(Rpn(clip, RpnConfig().replace(**config)).to(clip.device), clip, size, "untrained")
 
 
 def save_proposer(
@@ -167,42 +166,3 @@ def load_proposer(
     made = new_proposer(clip, (), (), templates="simple", size=card["size"], config=card["config"])
     fill(made.head, folder)
     return replace(made, name=str(name))
-
-
-def load_beside(name: str | Path, clip: Clip) -> Proposer:
-    """Load a proposer onto the device of a CLIP, which it shares where it was trained on the same one.
-
-    Raises:
-        ModelError: there is no proposer.
-    """
-    named = read_head_card(head_folder(name), KINDS)["clip"]
-    shared = clip if named["fingerprint"] == clip.fingerprint else None
-    return load_proposer(name, device=clip.device, precision=clip.precision, clip=shared)
-
-
-def proposer_card(proposer: Proposer) -> dict[str, str]:
-    """Return how a card names a proposer; InputError for one that is in no folder."""
-    folder = head_folder(proposer.name)
-    if not (folder / HEAD).is_file():
-        raise InputError(
-            f"The proposer {proposer.name!r} is in no folder, and would not be found again. Save it first."
-        )
-    # A folder must be found from elsewhere too; one that ships is found by its name.
-    place = str(folder.resolve()) if Path(proposer.name).exists() else proposer.name
-    return {"name": place, "fingerprint": proposer.fingerprint}
-
-
-def proposer_of(card: Mapping[str, Any], folder: Path, clip: Clip, given: Proposer | None = None) -> Proposer:
-    """Return the proposer that a detector's card names, or the one given; ModelError where it is another or none."""
-    name, fingerprint = card["proposer"]["name"], card["proposer"]["fingerprint"]
-    if given is None and not (head_folder(name) / HEAD).is_file():
-        raise ModelError(
-            f"{str(folder)!r} was trained with the proposer {name!r}, which is not there. Put it back, or give it."
-        )
-    proposer = given or load_beside(name, clip)
-    if proposer.fingerprint != fingerprint:
-        raise ModelError(
-            f"{str(folder)!r} was trained with the proposer {name!r} with the weights {fingerprint[:12]}, but those "
-            f"here are {proposer.fingerprint[:12]}. Give the same proposer."
-        )
-    return proposer

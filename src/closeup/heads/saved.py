@@ -20,7 +20,8 @@ from closeup.heads.c4_config import C4Config
 from closeup.heads.folder import clip_of, fill, head_folder, read_head_card, write_head
 from closeup.heads.fvit import FVit
 from closeup.heads.fvit_config import FVitConfig
-from closeup.heads.rpn import Proposer, load_beside, proposer_card, proposer_of
+from closeup.heads.needed_proposer import load_beside, proposer_card, proposer_of
+from closeup.heads.rpn import Proposer
 from closeup.models.clip import Clip
 from closeup.text import TextBank, Vocabulary, build_bank
 

@@ -88,16 +88,14 @@ class Detection(Recipe):
             picture, boxes, masks = ImageOps.mirror(picture), mirrored(boxes, picture.width), masks.flip(dims=[2])
         if self._jitter is None:
             image, placement = self._clip.preprocess(picture, policy="longest-pad-corner", size=self._size)
-            boxes = placement.boxes_to_canvas(boxes)
-            width, height = (round(side) for side in placement.content[2:])
-            view = View((0, 0, *picture.size), (width, height))
+            view = View((0, 0, *picture.size), (round(placement.content[2]), round(placement.content[3])))
         else:
             view = drawn_view(picture.size, self._size, float(rng.uniform(*self._jitter)), rng)
-            boxes, (width, height) = view.boxes(boxes), view.shown
             canvas = PIL.Image.new("RGB", (self._size, self._size))
             # Cutting before resizing spares the parts that are not seen.
             canvas.paste(picture.resize(view.shown, PIL.Image.Resampling.BICUBIC, box=view.seen))
             image, _ = self._clip.preprocess(canvas, policy="longest-pad-corner", size=self._size)
+        boxes, (width, height) = view.boxes(boxes), view.shown
         large = ((boxes[:, 2:] - boxes[:, :2]) >= 1).all(dim=1)
         planes = view.masks(masks[large], self._size) if self._masks else None
         return Sample(image, torch.tensor([height, width]), boxes[large], labels[large], planes)

@@ -104,9 +104,9 @@ class RandomBoxes(RegionSource):
     crop: CropPolicy = field(default_factory=CropPolicy)
 
     def candidates(self, record: Record, height: int, width: int) -> Candidates:
-        """Return the boxes of between 8 x 8 and 1024 x 1024 pixels; the whole picture where there is none."""
+        """Return the boxes of 8 x 8 pixels and more, however large; the whole picture where there is none."""
         boxes = _random_parts() * torch.tensor([width, height, width, height])
-        usable = boxes[_usable(boxes)]
+        usable = boxes[areas(boxes) >= SMALLEST]
         whole = torch.tensor([[0.0, 0.0, width, height]])
         return Candidates(usable if len(usable) else whole, self.crop)
 

@@ -17,7 +17,7 @@ from closeup.errors import CloseupError, InputError, suggest
 from closeup.models.load import load
 from closeup.recipes.config import fitted
 from closeup.recipes.detection import Detection
-from closeup.recipes.detection_config import PRESETS, Settings
+from closeup.recipes.detection_config import PRESETS, Presets
 from closeup.recipes.run_adapt import Adapted
 from closeup.recipes.runs import (
     check_output,
@@ -57,7 +57,9 @@ class Maker:
 
     new: Callable[..., Headed]
     save: Callable[..., Path]
-    presets: Mapping[str, Callable[[int], Settings]] = field(default_factory=lambda: PRESETS)
+    presets: Presets = field(default_factory=lambda: PRESETS)
+    stands_on: str | Path | None = None
+    """The folder of another head that it cannot do without."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,6 +116,9 @@ def train_detector(wanted: DetectorTraining, out: str | Path, maker: Maker, *, r
     """
     out = Path(out)
     check_output(out)
+    for below in (wanted.model, maker.stands_on):
+        if below is not None and Path(below).resolve() == out.resolve():
+            raise InputError(f"The head stands on {str(below)!r}, which is also where it would be saved. Name another.")
     if wanted.preset not in maker.presets:
         raise InputError(f"Unknown preset {wanted.preset!r}. {suggest(wanted.preset, maker.presets)}")
     reader = wanted.reader()

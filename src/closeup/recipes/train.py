@@ -149,8 +149,8 @@ def check_shares(recipe: Recipe, config: TrainConfig, processes: int) -> None:
         )
     if config.accumulate > 1 and not recipe.divisible:
         raise ConfigError(
-            f"`accumulate` is {config.accumulate}: recipe {recipe.name!r} compares every picture of a batch with every "
-            "other, so that parts are not the whole. Set it to 1, and use a smaller batch or more devices."
+            f"`accumulate` is {config.accumulate}: what recipe {recipe.name!r} learns from a picture depends on the "
+            "others of its batch, so parts are not the whole. Set it to 1, and use a smaller batch or more devices."
         )
 
 

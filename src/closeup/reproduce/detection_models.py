@@ -10,7 +10,7 @@ from typing import Any
 
 from closeup.heads.rpn import new_proposer, save_proposer
 from closeup.heads.saved import new_c4, new_detector, save_detector
-from closeup.recipes.detection_config import C4_PRESETS
+from closeup.recipes.detection_config import C4_PRESETS, RPN_PRESETS
 from closeup.recipes.run_detection import DetectorTraining, Maker, train_detector
 from closeup.recipes.runs import is_started
 from closeup.reproduce.run import Wanted
@@ -28,8 +28,8 @@ SEEDS = (0, 1, 2)
 """Of the head's first weights and of the order of the scenes."""
 
 FVIT = Maker(new_detector, save_detector)
-RPN = Maker(new_proposer, save_proposer)
-C4 = Maker(partial(new_c4, proposer=PROPOSER), save_detector, C4_PRESETS)
+RPN = Maker(new_proposer, save_proposer, RPN_PRESETS)
+C4 = Maker(partial(new_c4, proposer=PROPOSER), save_detector, C4_PRESETS, PROPOSER)
 
 
 @dataclass(frozen=True, slots=True)
