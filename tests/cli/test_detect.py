@@ -182,8 +182,10 @@ def test_a_clip_alone_is_measured_with_true_boxes_and_with_a_proposers(
     assert ran.json["summary"] == expected.to_dict()["summary"]
     assert closeup(*words, "--boxes", "found").code == 0
     for wrong, message in (
-        (("--detector", "none", *clip), "Drop --proposer and --novel"),
+        (("--detector", "none", *clip), "Drop --novel"),
         (("--proposer", "none"), "no trained head"),
+        (("--proposer", "none", "--boxes", "found"), "--proposer brings its own boxes"),
+        (("--detector", "none", "--size", "32", "--how", "crop"), "Drop --how, --size"),
     ):
         told = closeup("evaluate", "detection", "--data", "world?size=64", *wrong)
         assert told.code == 2

@@ -38,7 +38,7 @@ def test_models_are_made_again_and_training_goes_on_where_it_was(closeup: Run, t
     assert first.code == 0, first.err
     rows = first.json["tables"][0]["rows"]
     assert {row["name"] for row in rows} == {"1 block", "2 blocks", "4 blocks", "6 blocks"}
-    made = {path.name for path in (tmp_path / "work").iterdir() if not path.name.endswith("-run")}
+    made = {path.name for path in (tmp_path / "work" / "quick").iterdir() if not path.name.endswith("-run")}
     assert made == {"short-blocks-1", "short-blocks-2", "short-blocks-4", "short-proposals"}
     again = closeup(*command)
     assert again.json["tables"][0]["rows"] == rows

@@ -177,6 +177,8 @@ def test_true_boxes_leave_only_the_naming() -> None:
 def test_novel_words_of_a_clip_alone_are_told_apart_by_name() -> None:
     report = evaluate_zero_shot_detection(vit_clip(), WORLD, novel=("star",), limit=1, workers=0)
     assert [name for name, new in zip(things(), report.novel, strict=True) if new] == ["star"]
+    folded = evaluate_zero_shot_detection(vit_clip(), WORLD, novel=("Star ",), limit=1, workers=0)
+    assert folded.novel == report.novel
     with pytest.raises(InputError, match="'stra' is no thing of the data set"):
         evaluate_zero_shot_detection(vit_clip(), WORLD, novel=("stra",), workers=0)
     with pytest.raises(DataError, match="no labelled boxes"):

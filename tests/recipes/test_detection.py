@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -207,6 +208,20 @@ def test_unlabelled_pictures_are_no_data() -> None:
         made(Pictures()).sample(0)
     with pytest.raises(DataError, match="empty"):
         made(Labelled(count=0))
+
+
+def test_a_data_set_without_boxes_to_learn_from_is_said(tmp_path: Path) -> None:
+    document = {
+        "images": [{"id": 1, "file_name": "a.png", "height": 40, "width": 64}],
+        "categories": [{"id": 1, "name": "cat"}],
+        "annotations": [],
+    }
+    (tmp_path / "instances.json").write_text(json.dumps(document))
+    PIL.Image.new("RGB", (64, 40)).save(tmp_path / "a.png")
+    images = f"coco:{tmp_path / 'instances.json'}?images={tmp_path}"
+    with pytest.raises(DataError, match=r"None of the first 1 pictures of .* has a box of a word to learn"):
+        train_detector(DetectorTraining(images, preset="tiny", training={"workers": 0}), tmp_path / "out", FVIT)
+    assert not (tmp_path / "out-run").exists()
 
 
 def test_words_are_the_things_and_novel_ones_are_marked() -> None:

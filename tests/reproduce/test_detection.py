@@ -11,11 +11,20 @@ import pytest
 from closeup.models.checkpoint import HEAD
 from closeup.reproduce.detection import QUICK
 from closeup.reproduce.detection_models import fvit_training, made_head, shipped_trainings
-from closeup.reproduce.detection_paper import GROUPS, NOVEL
+from closeup.reproduce.detection_paper import BASE, GROUPS, NOVEL
 from closeup.reproduce.detection_pictures import found_sheet, named_sheet
-from closeup.reproduce.detection_tables import KEPT_ROW, RAW_ROW, detectors, fusion
+from closeup.reproduce.detection_tables import (
+    KEPT_ROW,
+    PATCHES_ROW,
+    PROPOSALS_ROW,
+    RAW_ROW,
+    detectors,
+    follows,
+    fusion,
+)
 from closeup.reproduce.measure import Measurements
 from closeup.reproduce.regionclip_models import ablation_trainings, concepts
+from closeup.reproduce.result import Row
 from closeup.reproduce.run import Wanted
 from closeup.text.concepts import read_concepts
 
@@ -41,12 +50,12 @@ def test_heads_are_made_once_and_give_a_figure_per_seed(measured: Measurements, 
     assert made_head(fvit_training("tiny", 0), wanted) == trained[RAW_ROW][0]
     assert (Path(trained[RAW_ROW][0]) / HEAD).read_bytes() == weights[0]
     rows, _ = detectors(measured, trained)
-    assert [(row.name, row.metric) for row in rows] == [(name, metric) for name in trained for metric in GROUPS]
+    assert {(row.name, row.metric) for row in rows} <= {(name, metric) for name in trained for metric in GROUPS}
+    assert {row.name for row in rows} == set(trained)
     assert all(len(row.values) == 2 and row.spread is not None for row in rows)
-    assert next(row for row in rows if row.metric == NOVEL).paper is not None
     shares, findings = fusion(measured, trained[KEPT_ROW][0])
-    assert len(shares) == 4 * len(GROUPS)
-    assert findings[0].startswith("Best on novel shapes: ")
+    assert len({row.name for row in shares}) == 4
+    assert all(finding.startswith("Best on novel shapes: ") for finding in findings)
     sheet = found_sheet({name: folders[0] for name, folders in trained.items()})
     assert isinstance(sheet, PIL.Image.Image)
 
@@ -56,6 +65,23 @@ def test_what_ships_stands_on_one_model() -> None:
     assert {training.model for training in trainings.values()} == {"tiny-clipself"}
     assert all(training.wanted().images == "world?count=3600" for training in trainings.values())
     assert all(training.wanted(share=2e-4).images == "world?count=8" for training in trainings.values())
+
+
+@pytest.mark.parametrize(
+    ("novel", "patches", "proposals", "said"),
+    [
+        (2.0, 30.0, 40.0, ["patches: novel 30.0 %, 15.0 times", "novel 40.0 %, 20.0 times", "+10.0 points, as in"]),
+        (0.0, 30.0, 20.0, ["patches: novel 30.0 % against raw's 0", "against raw's 0", "-10.0 points, unlike"]),
+        (0.0, 0.0, 0.0, ["against raw's 0", "against raw's 0"]),
+    ],
+)
+def test_what_follows_is_said_by_rule(novel: float, patches: float, proposals: float, said: list[str]) -> None:
+    means = {RAW_ROW: novel, PATCHES_ROW: patches, PROPOSALS_ROW: proposals}
+    rows = [Row(name, metric, (value,)) for name, value in means.items() for metric in (NOVEL, BASE)]
+    findings = follows(rows)
+    assert len(findings) == len(said)
+    assert all(words in sentence for words, sentence in zip(said, findings, strict=True))
+    assert follows([row for row in rows if row.metric == BASE]) == []
 
 
 def test_concepts_are_mined_once(measured: Measurements, wanted: Wanted) -> None:

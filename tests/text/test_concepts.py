@@ -11,7 +11,7 @@ from closeup.data.world import World
 from closeup.data.world.lexicon import GROUNDS, SHAPES
 from closeup.errors import DataError, InputError
 from closeup.text import Vocabulary
-from closeup.text.concepts import Concept, ConceptMiner, Form, read_concepts, write_concepts
+from closeup.text.concepts import LONGEST, Concept, ConceptMiner, Form, read_concepts, write_concepts
 from closeup.text.tagging import get_tagger, singulars
 
 
@@ -129,3 +129,15 @@ def test_a_pipeline_of_spacy_tags_too(tmp_path: Path) -> None:
     assert {concept.name for concept in found} == {"dog", "frisbee", "red frisbee"}
     with pytest.raises(InputError, match="spacy download"):
         get_tagger("spacy:no_such_model")
+
+
+def test_a_list_with_counts_is_read_as_words(tmp_path: Path) -> None:
+    path = tmp_path / "concepts.csv"
+    write_concepts([Concept("moon", 11), Concept("red key", 9)], path)
+    assert read_concepts(path) == ["moon", "red key"]
+    assert Vocabulary.from_file(path).names == ("moon", "red key")
+
+
+def test_a_list_of_nouns_is_no_name() -> None:
+    found = ConceptMiner()([["dog " * 10_000]])
+    assert max(len(concept.name.split()) for concept in found) <= LONGEST

@@ -150,7 +150,9 @@ class AdaptOptions:
     def config(self) -> dict[str, Any]:
         """Return the recipe's settings that are given."""
         told: dict[str, Any] = {"max_split": self.splits, "size": self.size, "blocks": self.blocks}
-        told |= {"scales": self.scales, "max_regions": self.max_regions}
+        # Sizes to draw from are a preset's, and would undo a size that is given.
+        scales = () if self.size is not None and self.scales is None else self.scales
+        told |= {"scales": scales, "max_regions": self.max_regions}
         return {name: value for name, value in told.items() if value is not None} | {
             "regions_from": self.regions_from,
             "route": self.route,

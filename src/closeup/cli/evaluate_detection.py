@@ -82,14 +82,26 @@ class Detection:
 
     clip: Annotated[ModelOptions, arg(name="")] = field(default_factory=ModelOptions)
 
+    def alone(self) -> list[str]:
+        """Return the options given that speak of a CLIP alone."""
+        usual, mine = Detection(), ("proposer", "boxes", "objectness", "how", "novel")
+        given = [name for name in mine if getattr(self, name) != getattr(usual, name)]
+        given += [name for name in ("route", "size") if getattr(self.clip, name) != getattr(usual.clip, name)]
+        return [f"--{name}" for name in given]
+
 
 def run_detection(options: Detection) -> int:
     """Measure and print the report."""
     options.clip.check()
     if options.workers < 0 or (options.limit is not None and options.limit < 1):
         raise InputError(f"--workers {options.workers} --limit {options.limit}: give 0 workers or more, and a record.")
-    if options.detector is not None and (options.proposer is not None or options.novel is not None):
-        raise InputError("--detector brings its own boxes and knows its novel words. Drop --proposer and --novel.")
+    if options.detector is not None and options.alone():
+        raise InputError(
+            "--detector brings its own boxes, knows its novel words, and how it looks at pictures. "
+            f"Drop {', '.join(options.alone())}."
+        )
+    if options.proposer is not None and options.boxes == "found":
+        raise InputError("--proposer brings its own boxes. Drop it, or --boxes.")
     if options.masks and options.detector is None:
         raise InputError("--masks are those of a trained detector. Give --detector, or drop --masks.")
     if options.out is not None:

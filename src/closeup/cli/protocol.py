@@ -103,7 +103,7 @@ def _write(documents: Mapping[Path, Document], lists: Mapping[Path, Sequence[str
             raise InputError(f"--out {path.parent}: {path} is a folder, where a file is to be. Choose another folder.")
     with ExitStack() as stack:
         for path, document in documents.items():
-            text = json.dumps(document, ensure_ascii=False)
+            text = json.dumps(document)
             stack.enter_context(replacing(path)).write_text(text, encoding="utf-8")
         for path, words in lists.items():
             text = "".join(f"{word}\n" for word in words)

@@ -22,9 +22,9 @@ class Options:
     """Make a paper's tables again on the embedded world, beside the paper's own figures.
 
     It measures the models that ship, in minutes. With --train it makes them again from tiny first, and those of the
-    ablations too: hours on two cores, and it goes on where it was stopped. What is found is written to
-    results/NAME.json and to the page docs/results/NAME.md with its pictures; tables that are not measured now are
-    kept from the file that is there.
+    ablations too: hours on two cores, and it goes on where it was stopped. Detectors stand on the models that ship.
+    What is found is written to results/NAME.json and to the page docs/results/NAME.md with its pictures; tables that
+    are not measured now are kept from the file that is there.
 
         closeup reproduce clipself
         closeup reproduce regionclip

@@ -116,16 +116,16 @@ def evaluate_zero_shot_detection(
     most = _either(limit_found, reader, LIMIT, LVIS_LIMIT)
 
     def find(record: Record, bank: TextBank) -> DetectionResult:
-        given, logits = None, None
+        picture, given, logits = record.load(), None, None
         if isinstance(boxes, Proposer):
-            proposed = propose_boxes(boxes, record.load())
+            proposed = propose_boxes(boxes, picture)
             given, logits = proposed.boxes, proposed.logits
         elif boxes == "truth":
             truth = truth_of(record, things)
             given = truth.boxes[~torch.tensor(truth.crowd, dtype=torch.bool)]
         return detect_zero_shot(
             clip,
-            record.load(),
+            picture,
             bank,
             boxes=given,
             logits=logits,
@@ -138,13 +138,17 @@ def evaluate_zero_shot_detection(
             suppression=suppression,
         )
 
+    if boxes not in ("truth", "found") and not isinstance(boxes, Proposer):
+        raise InputError(f"Unknown boxes {boxes!r}: give 'truth', 'found' or a proposer.")
     bank = _bank(clip, reader, words, templates)
     names = [reader.names[label] for label in things]
     apart = tuple(getattr(reader, "novel", ())) if novel is None else novel
+    known, marked = {name.casefold() for name in names}, {name.strip().casefold() for name in apart}
     for name in apart:
-        if name not in names:
+        if name.strip().casefold() not in known:
             raise InputError(f"The novel word {name!r} is no thing of the data set. {suggest(name, names)}")
-    return _measured(find, reader, bank, tuple(name in apart for name in names), limit, workers, on_progress)
+    marks = tuple(name.casefold() in marked for name in names)
+    return _measured(find, reader, bank, marks, limit, workers, on_progress)
 
 
 def _either(given: Number | None, reader: Reader, coco: Number, lvis: Number) -> Number:

@@ -44,6 +44,7 @@ from closeup.recipes.regionclip_loss import RegionText
 from closeup.recipes.student import Teacher, teacher_identity
 from closeup.recipes.teacher_cache import TeacherStore
 from closeup.text import Vocabulary, build_bank
+from closeup.text.concepts import read_concepts
 
 STAGE_SIZE = 1333
 """Longest side of pictures for CLIP's ResNets (``INPUT.MAX_SIZE_TRAIN``)."""
@@ -83,7 +84,7 @@ class RegionClip(Recipe):
         self.config = config = config or RegionClipConfig()
         if not config.concepts:
             raise ConfigError("`concepts` is empty. Give a file of them; `closeup concepts` mines one from captions.")
-        vocabulary = Vocabulary(Vocabulary.from_file(config.concepts).names)
+        vocabulary = Vocabulary(read_concepts(config.concepts))
         staged = isinstance(clip.tower, ResNetTower)
         self.size = config.size or (STAGE_SIZE if staged else CELLS * clip.patch)
         asked = clip

@@ -13,7 +13,7 @@ from torch import nn
 
 from closeup.data.readable import open_album
 from closeup.data.record import Reader
-from closeup.errors import CloseupError, InputError, suggest
+from closeup.errors import CloseupError, DataError, InputError, suggest
 from closeup.models.load import load
 from closeup.recipes.config import fitted
 from closeup.recipes.detection import Detection
@@ -30,6 +30,9 @@ from closeup.recipes.runs import (
     write_card,
 )
 from closeup.recipes.train import check_shares, train
+
+SEARCHED = 100
+"""Pictures in which a box to learn from is looked for before anything is written."""
 
 
 class Headed(Protocol):
@@ -95,10 +98,11 @@ def detector_words(reader: Reader, novel: Sequence[str] | None = None) -> tuple[
     things = reader.things or (True,) * len(reader.names)
     words = tuple(name for name, thing in zip(reader.names, things, strict=True) if thing)
     chosen: Sequence[str] = getattr(reader, "novel", ()) if novel is None else novel
+    known, marked = {word.casefold() for word in words}, {name.strip().casefold() for name in chosen}
     for name in chosen:
-        if name not in words:
+        if name.strip().casefold() not in known:
             raise InputError(f"The novel word {name!r} is no thing of the data set. {suggest(name, words)}")
-    marks = tuple(word in chosen for word in words)
+    marks = tuple(word.casefold() in marked for word in words)
     if all(marks):
         raise InputError("The data set has no things to learn: none at all, or every one is novel.")
     return words, marks
@@ -151,7 +155,9 @@ def train_detector(wanted: DetectorTraining, out: str | Path, maker: Maker, *, r
         "training": asdict(training),
     }
     # What cannot be done is found here, before anything is written.
-    recipe.sample(0)
+    shown = min(len(reader), SEARCHED)
+    if not any(len(recipe.sample(position).boxes) for position in range(shown)):
+        raise DataError(f"None of the first {shown} pictures of {wanted.images!r} has a box of a word to learn.")
     check_shares(recipe, training, here.num_processes)
     if resume and is_started(out):
         check_same(read_card(run_folder(out)), card, out)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from functools import partial
 
 from closeup.reproduce import detection_tables as tables
 from closeup.reproduce.detection_models import (
@@ -38,7 +39,9 @@ def _fvit(wanted: Wanted, measured: Measurements) -> Found:
 
 
 def _c4(wanted: Wanted, measured: Measurements) -> Found:
-    rows, findings = tables.transferred(measured, _made(tables.TRANSFERRED, c4_training, wanted))
+    proposer = made_head(shipped_trainings()[PROPOSER], wanted)
+    trained = _made(tables.TRANSFERRED, partial(c4_training, proposer=proposer), wanted)
+    rows, findings = tables.transferred(measured, trained)
     return Found(rows, findings, {})
 
 
@@ -77,8 +80,8 @@ DETECTION = Reproduction(
         Part(
             "c4",
             "RegionCLIP's detector",
-            f"As above, but the tower learns, from the boxes of the proposer that ships (`{PROPOSER}`). The paper's "
-            "figures are of a ResNet-50 on COCO.",
+            f"As above, but the tower learns, and boxes are a proposer's (as `{PROPOSER}`: learned from boxes of base "
+            f"shapes on `{BACKBONE}`); overlaps lower scores. The paper's figures are of a ResNet-50 on COCO.",
             True,
             _c4,
         ),

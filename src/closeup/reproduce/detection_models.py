@@ -29,7 +29,6 @@ SEEDS = (0, 1, 2)
 
 FVIT = Maker(new_detector, save_detector)
 RPN = Maker(new_proposer, save_proposer, RPN_PRESETS)
-C4 = Maker(partial(new_c4, proposer=PROPOSER), save_detector, C4_PRESETS, PROPOSER)
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,9 +58,10 @@ def fvit_training(model: str, seed: int) -> HeadTraining:
     return HeadTraining(f"fvit-{Path(model).name}-{seed}", model, FVIT, seed)
 
 
-def c4_training(model: str, seed: int) -> HeadTraining:
-    """Return RegionCLIP's detector of a backbone and a seed, on the proposer that ships."""
-    return HeadTraining(f"c4-{Path(model).name}-{seed}", model, C4, seed)
+def c4_training(model: str, seed: int, proposer: str) -> HeadTraining:
+    """Return RegionCLIP's detector of a backbone and a seed, on a proposer."""
+    maker = Maker(partial(new_c4, proposer=proposer), save_detector, C4_PRESETS, proposer)
+    return HeadTraining(f"c4-{Path(model).name}-{seed}", model, maker, seed)
 
 
 def shipped_trainings() -> dict[str, HeadTraining]:

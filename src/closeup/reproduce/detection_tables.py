@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 
 from closeup.match.detections import Suppression
@@ -55,7 +56,7 @@ def detectors(measured: Measurements, trained: Mapping[str, Sequence[str]]) -> t
     rows: list[Row] = []
     for name, folders in trained.items():
         rows += scored(name, [measured.detections(folder) for folder in folders], PAPERS.get(name, {}))
-    return rows, _findings(rows)
+    return rows, follows(rows)
 
 
 def transferred(measured: Measurements, trained: Mapping[str, Sequence[str]]) -> tuple[list[Row], list[str]]:
@@ -64,7 +65,7 @@ def transferred(measured: Measurements, trained: Mapping[str, Sequence[str]]) ->
     for name, folders in trained.items():
         reports = [measured.detections(folder, suppression=Suppression(soft=True)) for folder in folders]
         rows += scored(name, reports, REGIONCLIP_TRANSFER if name == REGIONCLIP_ROW else {})
-    return rows, _findings(rows)
+    return rows, follows(rows)
 
 
 def shipped(measured: Measurements, detector: str) -> tuple[list[Row], list[str]]:
@@ -80,28 +81,36 @@ def fusion(measured: Measurements, detector: str) -> tuple[list[Row], list[str]]
     rows: list[Row] = []
     for name, (alpha, beta) in SHARES.items():
         rows += scored(name, [measured.detections(detector, alpha=alpha, beta=beta)], {})
-    best = max((row for row in rows if row.metric == NOVEL), key=lambda row: row.mean)
-    return rows, [f"Best on novel shapes: {best.name}, {best.mean:.1f} %."]
+    novel = [row for row in rows if row.metric == NOVEL]
+    best = max((row.mean for row in novel), default=0.0)
+    named = [row.name for row in novel if row.mean == best]
+    return rows, [f"Best on novel shapes: {named[0]}, {best:.1f} %."] if len(named) == 1 else []
 
 
 def scored(name: str, reports: Sequence[DetectionReport], papers: Mapping[str, Paper]) -> list[Row]:
-    """Return novel, base and all AP50 in percent, a figure per report."""
+    """Return novel, base and all AP50 in percent, a figure per report; none where the pictures have no such object."""
+    found = {metric: tuple(100 * report.summary()[metric] for report in reports) for metric in GROUPS}
     return [
-        Row(name, metric, tuple(100 * report.summary()[metric] for report in reports), papers.get(metric))
-        for metric in GROUPS
+        Row(name, metric, values, papers.get(metric))
+        for metric, values in found.items()
+        if all(math.isfinite(value) for value in values)
     ]
 
 
-def _findings(rows: list[Row]) -> list[str]:
-    found = {(row.name, row.metric): row for row in rows}
-    raw, findings = found[RAW_ROW, NOVEL], []
+def follows(rows: Sequence[Row]) -> list[str]:
+    """Return what the rows say: each backbone against the raw one, and proposals against patches."""
+    means = {(row.name, row.metric): row.mean for row in rows}
+    findings = []
     for name in dict.fromkeys(row.name for row in rows):
-        novel, base = found[name, NOVEL], found[name, BASE]
-        if name != RAW_ROW and raw.mean > 0:
-            change = base.mean - found[RAW_ROW, BASE].mean
-            findings.append(f"{name}: novel {novel.mean / raw.mean:.1f} times raw's, base {change:+.1f} points.")
-    if (PATCHES_ROW, NOVEL) in found and (PROPOSALS_ROW, NOVEL) in found:
-        gap = found[PROPOSALS_ROW, NOVEL].mean - found[PATCHES_ROW, NOVEL].mean
+        compared = {(each, metric) for each in (name, RAW_ROW) for metric in (NOVEL, BASE)}
+        if name == RAW_ROW or not compared <= means.keys():
+            continue
+        novel, raw = means[name, NOVEL], means[RAW_ROW, NOVEL]
+        against = f", {novel / raw:.1f} times raw's" if raw > 0 else " against raw's 0"
+        base = means[name, BASE] - means[RAW_ROW, BASE]
+        findings.append(f"{name}: novel {novel:.1f} %{against}; base {base:+.1f} points.")
+    gap = means.get((PROPOSALS_ROW, NOVEL), 0.0) - means.get((PATCHES_ROW, NOVEL), 0.0)
+    if {(PROPOSALS_ROW, NOVEL), (PATCHES_ROW, NOVEL)} <= means.keys() and gap:
         same = "as in the paper" if gap > 0 else "unlike the paper, where proposals are better"
         findings.append(f"Proposals against patches: novel {gap:+.1f} points, {same}.")
     return findings

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 
 from closeup.reproduce.clipself_paper import BOXES, STUFF, THINGS
@@ -45,7 +46,11 @@ def zero_shot(measured: Measurements, models: Mapping[str, str], proposer: str) 
             PROPOSED: 100 * proposed["all AP50"],
             PROPOSED_NOVEL: 100 * proposed["novel AP50"],
         }
-        rows += [Row(name, metric, (value,), PAPERS.get((name, metric))) for metric, value in figures.items()]
+        rows += [
+            Row(name, metric, (value,), PAPERS.get((name, metric)))
+            for metric, value in figures.items()
+            if math.isfinite(value)  # a few scenes may have no novel shape
+        ]
     return rows, [_gained(rows, metric) for metric in (BOXES, TRUTH, PROPOSED)]
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypeAlias
 
@@ -25,7 +25,7 @@ class Wanted:
 
     ``tables`` are the keys to measure (None: all that can be had). ``train`` makes the models again in ``work``,
     resumable; else those that ship are measured, and tables that ask for other models are left as they were found.
-    ``quick`` goes the same way with a handful of pictures, to see that it works.
+    ``quick`` goes the same way with a handful of pictures, to see that it works, in a folder of its own below ``work``.
     """
 
     train: bool = False
@@ -97,6 +97,8 @@ def reproduce(
         ModelError: a model that should ship is missing.
     """
     parts = what.chosen(wanted)
+    if wanted.quick:
+        wanted = replace(wanted, work=wanted.work / "quick")
     name = f"{what.name}-quick" if wanted.quick else what.name
     file, folder = out / "results" / f"{name}.json", out / "docs" / "results"
     order = tuple(part.key for part in what.parts)

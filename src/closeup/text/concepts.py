@@ -25,6 +25,10 @@ STOP_WORDS = frozenset(files("closeup.text").joinpath("data/concept-stop-words.t
 """Nouns that name no object: measures, places within a picture, and words for the picture itself."""
 
 
+LONGEST = 4
+"""Nouns of a compound, at most: of a longer run, which is a list and no name, the last ones are taken."""
+
+
 class Concept(NamedTuple):
     """A concept, and how many pictures' captions name it."""
 
@@ -99,7 +103,7 @@ class ConceptMiner:
             if not heads or not any(letter.isalpha() for letter in heads[0]):
                 continue
             yield _Phrase((), heads)
-            before = tuple(noun.text.lower() for noun in nouns[:-1])
+            before = tuple(noun.text.lower() for noun in nouns[-LONGEST:-1])
             if self.form != "nouns" and before:
                 yield _Phrase(before, heads)
             if self.form == "phrases" and adjectives:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import re
 from collections.abc import Sequence
 from functools import cache
 from importlib.resources import files
@@ -21,11 +22,16 @@ class Listed(NamedTuple):
     novel: list[str] | None
 
 
+_COUNT = re.compile(r",[0-9]+(?=\s*$)", re.MULTILINE)
+
+
 def read_names(path: Path) -> Listed:
     """Read a file by its content and ending; DataError tells why it cannot be read."""
     if path.suffix.lower() == ".json":
         return read_categories(path)
     text = _read_text(path)
+    if path.suffix.lower() == ".csv":  # counts of concepts, as ``closeup concepts`` writes them
+        text = _COUNT.sub("", text)
     listed = parse_object_info(text, path) if text.startswith(("Idx,", "Idx\t")) else parse_lines(text)
     return _check_any(listed, path)
 
