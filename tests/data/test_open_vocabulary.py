@@ -182,3 +182,11 @@ def test_what_is_no_such_file_is_said() -> None:
     ]:
         with pytest.raises(DataError, match=rf"instances\.json.*{said}"):
             ov_lvis(parsed(document))
+
+
+@pytest.mark.parametrize("name", ["a|b", "#hash", "new\nline", " ", "\ud83d"])
+def test_a_name_that_no_word_list_can_hold_is_said(name: str) -> None:
+    document = lvis_document(0, 2)
+    document["categories"][0]["name"] = name
+    with pytest.raises(DataError, match="which no list of words can hold"):
+        ov_lvis(parsed(document))

@@ -141,6 +141,11 @@ def _class_ids(file: CocoJson) -> dict[str, int]:
     """Return the id of every class by its name; a name that comes twice, be it in other letters, is an error."""
     first: dict[str, Entry] = {}
     for row in file.categories:
+        if not _is_a_word(row["name"]):
+            raise DataError(
+                f"{file.path}: category {row['id']} is called {row['name']!r}, which no list of words can hold: a word "
+                "is one line of text without '|', and does not start with '#'."
+            )
         known = first.setdefault(row["name"].strip().casefold(), row)
         if known is not row:
             raise DataError(
@@ -148,6 +153,11 @@ def _class_ids(file: CocoJson) -> dict[str, int]:
                 "Keep one of them."
             )
     return {row["name"]: row["id"] for row in file.categories}
+
+
+def _is_a_word(name: str) -> bool:
+    lone = any("\ud800" <= letter <= "\udfff" for letter in name)
+    return bool(name.strip()) and not name.startswith("#") and not set(name) & {"|", "\n", "\r"} and not lone
 
 
 def _check_boxes(file: CocoJson) -> None:
