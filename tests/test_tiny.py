@@ -7,10 +7,15 @@ import json
 import open_clip
 import pytest
 import torch
+from torchvision.ops import box_iou
 
+from closeup.data.record import iterate
 from closeup.data.world.world import World
+from closeup.heads.folder import packaged_heads
+from closeup.heads.rpn import load_proposer
+from closeup.heads.saved import load_detector
 from closeup.models.load import PACKAGED, load, packaged_models
-from closeup.predict import evaluate_regions
+from closeup.predict import evaluate_detection, evaluate_regions, propose_boxes
 
 FOLDER = PACKAGED / "tiny"
 
@@ -53,7 +58,9 @@ def test_adapted_models_share_the_text_tower_and_tell_how_they_were_made(name: s
     assert adapted.text_fingerprint == base.text_fingerprint
     assert adapted.fingerprint != base.fingerprint
     card = json.loads((PACKAGED / name / "card.json").read_text())
-    assert (card["name"], card["recipe"], card["base"]["name"]) == (name, "clipself", "tiny")
+    recipe = "regionclip" if name == "tiny-regionclip" else "clipself"
+    assert (card["name"], card["recipe"], card["base"]["name"]) == (name, recipe, "tiny")
+    assert not any(text.startswith("/") for text in card["config"].values() if isinstance(text, str))
     assert card["training"]["steps"] > 0
     assert sum(path.stat().st_size for path in (PACKAGED / name).iterdir()) < 6e6
 
@@ -62,6 +69,7 @@ LEARNED = {
     "tiny-clipself": {"things": 0.8, "stuff": 0.7},
     "tiny-clipself-patches": {"things": 0.25, "stuff": 0.7},
     "tiny-clipself-proposals": {"things": 0.8, "stuff": 0.0},
+    "tiny-regionclip": {"things": 0.5, "stuff": -0.1},
 }
 """What each model gains at least: patches teach grounds, proposals teach things."""
 
@@ -84,3 +92,35 @@ def test_the_map_of_adapted_models_is_recognised(name: str) -> None:
     assert gained("boxes", "things") >= LEARNED[name]["things"]
     assert gained("masks", "things") >= LEARNED[name]["things"]
     assert gained("masks", "stuff") > LEARNED[name]["stuff"]
+
+
+def test_the_proposer_that_ships_finds_shapes_that_it_never_learned() -> None:
+    world, proposer = World("val", count=25), load_proposer("tiny-rpn", device="cpu")
+    found: dict[bool, list[bool]] = {True: [], False: []}
+    for record in iterate(world):
+        assert record.boxes is not None
+        assert record.labels is not None
+        overlaps = box_iou(record.boxes.float(), propose_boxes(proposer, record.load()).boxes)
+        for label, best in zip(record.labels.tolist(), overlaps.amax(dim=1).tolist(), strict=True):
+            if world.things[label]:
+                found[world.names[label] in world.novel].append(best >= 0.5)
+    assert sum(found[False]) / len(found[False]) >= 0.9
+    assert sum(found[True]) / len(found[True]) >= 0.8
+
+
+@pytest.mark.slow
+def test_the_detector_that_ships_finds_and_outlines_new_shapes() -> None:
+    detector = load_detector("tiny-fvit", device="cpu")
+    for masks in (False, True):
+        found = evaluate_detection(detector, World("val", count=40), masks=masks, workers=0).summary()
+        assert found["base AP50"] >= 0.7
+        assert found["novel AP50"] >= 0.3
+
+
+def test_heads_that_ship_name_no_place_of_this_machine() -> None:
+    assert packaged_heads() == ["tiny-fvit", "tiny-rpn"]
+    for name in packaged_heads():
+        card = (PACKAGED / name / "card.json").read_text()
+        assert json.loads(card)["clip"]["name"] == "tiny-clipself"
+        assert '"/' not in card
+        assert sum(path.stat().st_size for path in (PACKAGED / name).iterdir()) < 4e6

@@ -31,6 +31,25 @@ def test_the_models_that_ship_are_measured(closeup: Run, tmp_path: Path) -> None
     assert "Not measured yet: sources, splits, blocks, size" in page
 
 
+@pytest.mark.parametrize(
+    ("name", "keys", "picture", "missing"),
+    [
+        ("regionclip", ["zero-shot", "forgetting"], "named", "losses"),
+        ("detection", ["shipped", "fusion"], "found", "fvit, c4"),
+    ],
+)
+def test_other_papers_are_measured_the_same_way(
+    closeup: Run, tmp_path: Path, name: str, keys: list[str], picture: str, missing: str
+) -> None:
+    ran = closeup("reproduce", name, "--quick", "--json")
+    assert ran.code == 0, ran.err
+    assert [table["key"] for table in ran.json["tables"]] == keys
+    assert all(0 <= row["here"]["mean"] <= 100 for table in ran.json["tables"] for row in table["rows"])
+    page = (tmp_path / "docs" / "results" / f"{name}-quick.md").read_text()
+    assert f"({name}-quick-{picture}.png)" in page
+    assert f"Not measured yet: {missing} (`closeup reproduce {name} --quick --train`)" in page
+
+
 @pytest.mark.slow
 def test_models_are_made_again_and_training_goes_on_where_it_was(closeup: Run, tmp_path: Path) -> None:
     command = ("reproduce", "clipself", "--quick", "--train", "--tables", "blocks", "--work", "work", "--json")

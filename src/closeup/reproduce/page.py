@@ -21,7 +21,8 @@ def page(result: Result) -> str:
     ]
     missing = [key for key in result.order if key not in {table.key for table in result.tables}]
     if missing:
-        parts.append(f"Not measured yet: {', '.join(missing)} (`closeup reproduce {result.name} --train`).")
+        command = f"closeup reproduce {result.name.replace('-quick', ' --quick')} --train"
+        parts.append(f"Not measured yet: {', '.join(missing)} (`{command}`).")
     return "\n\n".join(parts) + "\n"
 
 
