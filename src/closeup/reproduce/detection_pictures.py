@@ -12,7 +12,8 @@ from closeup.data.record import Record
 from closeup.data.world import World
 from closeup.heads.saved import load_detector
 from closeup.models.clip import Clip
-from closeup.predict import DetectionResult, detect, detect_zero_shot
+from closeup.predict import classify, detect
+from closeup.predict.result import Result
 from closeup.viz import draw_regions, draw_sheet, name_colours
 
 SCENES = (3, 7, 11)
@@ -26,7 +27,7 @@ def found_sheet(detectors: Mapping[str, str]) -> PIL.Image.Image:
     """Return a few held-out scenes, and what each trained detector finds in them: a row per scene."""
     loaded = {title: load_detector(folder) for title, folder in detectors.items()}
 
-    def finder(title: str) -> Callable[[Record], DetectionResult]:
+    def finder(title: str) -> Callable[[Record], Result]:
         return lambda record: detect(loaded[title], record.load(), THINGS, threshold=SURE)
 
     return _sheet({title: finder(title) for title in loaded})
@@ -35,18 +36,13 @@ def found_sheet(detectors: Mapping[str, str]) -> PIL.Image.Image:
 def named_sheet(clips: Mapping[str, Clip], size: int) -> PIL.Image.Image:
     """Return a few held-out scenes, and what each model calls their true boxes: a row per scene."""
 
-    def namer(clip: Clip) -> Callable[[Record], DetectionResult]:
-        def name(record: Record) -> DetectionResult:
-            boxes, _ = _things(record)
-            # A box keeps its best word alone: no other reaches a half.
-            return detect_zero_shot(clip, record.load(), THINGS, boxes=boxes, size=size, threshold=0.5)
-
-        return name
+    def namer(clip: Clip) -> Callable[[Record], Result]:
+        return lambda record: classify(clip, record.load(), THINGS, boxes=_things(record)[0], size=size)
 
     return _sheet({title: namer(clip) for title, clip in clips.items()})
 
 
-def _sheet(finders: Mapping[str, Callable[[Record], DetectionResult]]) -> PIL.Image.Image:
+def _sheet(finders: Mapping[str, Callable[[Record], Result]]) -> PIL.Image.Image:
     world = World("val", count=max(SCENES) + 1)
     pictures, titles = [], []
     for scene in SCENES:

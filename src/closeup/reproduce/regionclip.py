@@ -26,7 +26,7 @@ def _zero_shot(wanted: Wanted, measured: Measurements) -> Found:
     proposer = made_head(shipped_trainings()[PROPOSER], wanted) if wanted.train else PROPOSER
     rows, findings = tables.zero_shot(measured, chosen, proposer)
     sheet = named_sheet({row: measured.clip(model) for row, model in chosen.items()}, measured.scale.size)
-    return Found(rows, findings, {"named": (sheet, "What each model calls the true boxes, where it is sure by half.")})
+    return Found(rows, findings, {"named": (sheet, "What each model calls the true boxes, and how sure it is.")})
 
 
 def _forgetting(wanted: Wanted, measured: Measurements) -> Found:
