@@ -13,6 +13,7 @@ import torch
 from closeup.cli.fields import Flag
 from closeup.cli.files import check_folder, counted, save_picture, track
 from closeup.cli.output import show, show_json, table
+from closeup.data.things import thing_names
 from closeup.data.world import World
 from closeup.data.world.captions import noun_phrase, with_article
 from closeup.errors import InputError
@@ -88,8 +89,7 @@ def run(options: Options) -> int:
 
 def _found(detector: Detector, photo: Path) -> Path:
     """Write beside a photo what a detector finds in it among the world's things."""
-    things = [name for name, thing in zip(World.names, World.things, strict=True) if thing]
-    picture = detect(detector, photo, things, threshold=SURE).picture()
+    picture = detect(detector, photo, thing_names(World()), threshold=SURE).picture()
     return save_picture(picture, photo.parent.parent / f"{photo.stem}-found.png")
 
 

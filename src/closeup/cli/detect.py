@@ -12,6 +12,7 @@ from tyro.conf import arg
 from closeup._types import Boxes
 from closeup.cli.fields import Flag, Maybe, Photos
 from closeup.cli.files import each, find_photos, report
+from closeup.cli.heads import open_detector, open_proposer
 from closeup.cli.model import ModelOptions
 from closeup.cli.output import show, show_json, table
 from closeup.cli.region_file import PhotoRegions, RegionFile
@@ -19,8 +20,6 @@ from closeup.cli.save import Format, Saver
 from closeup.cli.words import WordOptions
 from closeup.errors import InputError
 from closeup.geometry import masks_to_boxes
-from closeup.heads.rpn import load_proposer
-from closeup.heads.saved import load_detector
 from closeup.match.detections import Objectness, Suppression
 from closeup.predict import DetectionResult, detect, detect_zero_shot, propose_boxes
 from closeup.predict.detect import LIMIT, THRESHOLD
@@ -133,8 +132,7 @@ def run(options: Options) -> int:
 
 def _trained(options: Options, folder: Path) -> Finder:
     vocabulary, templates = options.text.vocabulary(), options.text.template_set()
-    clip = None if options.clip.model == ModelOptions().model else options.clip.load()
-    detector = load_detector(folder, device=options.clip.device, precision=options.clip.precision, clip=clip)
+    detector = open_detector(folder, options.clip)
     bank = as_bank(detector.clip, vocabulary, templates or detector.templates)
 
     def find(photo: Path) -> DetectionResult:
@@ -155,9 +153,7 @@ def _zero_shot(options: Options, photos: Sequence[Path]) -> Finder:
     if source is not None:
         source.check(photos)
     vocabulary, templates = options.text.vocabulary(), options.text.template_set()
-    proposer = None
-    if options.proposer is not None:
-        proposer = load_proposer(options.proposer, device=options.clip.device, precision=options.clip.precision)
+    proposer = open_proposer(options.proposer, options.clip)
     clip = options.clip.load()
     bank = as_bank(clip, vocabulary, templates)
 

@@ -10,13 +10,12 @@ from tyro.conf import arg
 
 from closeup.cli.fields import Flag, Maybe
 from closeup.cli.files import check_report, counted
+from closeup.cli.heads import open_detector, open_proposer
 from closeup.cli.model import ModelOptions
 from closeup.cli.output import show, show_json, table
 from closeup.data.record import Reader
 from closeup.data.registry import open_reader
 from closeup.errors import InputError
-from closeup.heads.rpn import load_proposer
-from closeup.heads.saved import load_detector
 from closeup.match.detections import Objectness
 from closeup.predict import DetectionReport, evaluate_detection, evaluate_zero_shot_detection
 from closeup.predict.evaluate_regions import Progress
@@ -127,8 +126,7 @@ def run_detection(options: Detection) -> int:
 
 
 def _trained(options: Detection, folder: Path, reader: Reader, tell: Progress) -> DetectionReport:
-    clip = None if options.clip.model == ModelOptions().model else options.clip.load()
-    detector = load_detector(folder, device=options.clip.device, precision=options.clip.precision, clip=clip)
+    detector = open_detector(folder, options.clip)
     return evaluate_detection(
         detector,
         reader,
@@ -142,9 +140,7 @@ def _trained(options: Detection, folder: Path, reader: Reader, tell: Progress) -
 
 def _alone(options: Detection, reader: Reader, tell: Progress) -> DetectionReport:
     novel = None if options.novel is None else Vocabulary.from_file(options.novel).names
-    proposer = None
-    if options.proposer is not None:
-        proposer = load_proposer(options.proposer, device=options.clip.device, precision=options.clip.precision)
+    proposer = open_proposer(options.proposer, options.clip)
     return evaluate_zero_shot_detection(
         options.clip.load(),
         reader,

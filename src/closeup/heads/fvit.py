@@ -35,6 +35,7 @@ from closeup.heads.regions import Drawn, Sizes, as_targets, draw, picked, region
 from closeup.match import cosine, fuse, probabilities, reduce_synonyms, word_weights
 from closeup.match.detections import Detections, Suppression
 from closeup.models.clip import Clip
+from closeup.models.region_features import per_picture
 from closeup.regions import pool_boxes
 
 
@@ -149,7 +150,7 @@ class FVit(nn.Module):
         shown = (drawn.classes < len(self.words) - 1).split(counts)
         boxes = [box[kept] for box, kept in zip(drawn.boxes, shown, strict=True)]
         matched = [match[kept] for match, kept in zip(drawn.matched, shown, strict=True)]
-        masks = batch["masks"].split(torch.bincount(batch["owners"], minlength=len(counts)).tolist())
+        masks = batch["masks"].split(per_picture(batch["owners"], len(counts)))
         return mask_loss(self.mask_head(self.mask_pooling(levels, boxes)), boxes, masks, matched)
 
     def _outlined(self, levels: Levels, found: Sequence[Detections]) -> list[Detections]:

@@ -13,6 +13,7 @@ from torchvision.ops import clip_boxes_to_image
 
 from closeup._types import Labels
 from closeup.match.detections import Detections, Suppression, select
+from closeup.models.region_features import per_picture
 
 Sizes = Int[Tensor, "batch 2"]
 """Height and width in pixels of the part of each canvas that shows its picture, from the top left corner."""
@@ -42,7 +43,7 @@ def region_sampler(regions: int) -> RoIHeads:
 
 def as_targets(batch: Mapping[str, Tensor]) -> list[dict[str, Tensor]]:
     """Return a batch's ``boxes`` and ``labels`` picture by picture; torchvision counts classes from 1."""
-    counts = torch.bincount(batch["owners"], minlength=len(batch["images"])).tolist()
+    counts = per_picture(batch["owners"], len(batch["images"]))
     boxes, labels = (torch.split(batch[name], counts) for name in ("boxes", "labels"))
     return [{"boxes": box, "labels": label + 1} for box, label in zip(boxes, labels, strict=True)]
 

@@ -24,6 +24,7 @@ from closeup.heads.backbone import ClipPyramid
 from closeup.heads.folder import clip_of, fill, head_folder, read_head_card, write_head
 from closeup.heads.proposals import listed, proposal_network, scored
 from closeup.models.clip import Clip, digest
+from closeup.models.region_features import per_picture
 
 KINDS = {"rpn": ("config", "size")}
 """The kind of head, and what its card must say."""
@@ -81,7 +82,7 @@ class Rpn(nn.Module):
         """Return the loss of a batch as ``FVit.forward`` has it, and its parts; labels are not looked at."""
         images = batch["images"]
         levels, _ = self.pyramid(images)
-        counts = torch.bincount(batch["owners"], minlength=len(images)).tolist()
+        counts = per_picture(batch["owners"], len(images))
         targets = [{"boxes": boxes} for boxes in torch.split(batch["boxes"], counts)]
         _, given = self.network(listed(images, batch["sizes"]), levels, targets)
         losses = {"objectness": given["loss_objectness"], "proposal_boxes": given["loss_rpn_box_reg"]}

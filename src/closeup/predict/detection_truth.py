@@ -11,13 +11,13 @@ from torch import Tensor
 
 from closeup._types import IGNORE, Labels, Masks
 from closeup.data.record import Reader, Record
+from closeup.data.things import thing_labels
 from closeup.errors import DataError
 
 
 def things_of(reader: Reader) -> Mapping[int, int]:
     """Return the place of each of the reader's labels that is a thing among the things."""
-    things = reader.things or (True,) * len(reader.names)
-    return {label: place for place, label in enumerate(label for label, thing in enumerate(things) if thing)}
+    return {label: place for place, label in enumerate(thing_labels(reader))}
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -9,7 +9,8 @@ from typing import Literal, TypeAlias, TypeVar
 import torch
 
 from closeup.data.record import Reader, Record
-from closeup.errors import InputError, suggest
+from closeup.data.things import novel_marks, thing_names
+from closeup.errors import InputError
 from closeup.evaluate import AveragePrecision
 from closeup.evaluate.detection import LVIS_LIMIT
 from closeup.heads.rpn import Proposer
@@ -141,13 +142,7 @@ def evaluate_zero_shot_detection(
     if boxes not in ("truth", "found") and not isinstance(boxes, Proposer):
         raise InputError(f"Unknown boxes {boxes!r}: give 'truth', 'found' or a proposer.")
     bank = _bank(clip, reader, words, templates)
-    names = [reader.names[label] for label in things]
-    apart = tuple(getattr(reader, "novel", ())) if novel is None else novel
-    known, marked = {name.casefold() for name in names}, {name.strip().casefold() for name in apart}
-    for name in apart:
-        if name.strip().casefold() not in known:
-            raise InputError(f"The novel word {name!r} is no thing of the data set. {suggest(name, names)}")
-    marks = tuple(name.casefold() in marked for name in names)
+    marks = novel_marks(reader, novel)
     return _measured(find, reader, bank, marks, limit, workers, on_progress)
 
 
@@ -163,7 +158,7 @@ def _frequencies(reader: Reader) -> tuple[str, ...]:
 
 def _bank(clip: Clip, reader: Reader, words: Words | None, templates: str | Templates | None) -> TextBank:
     """Return the words of the reader's things, embedded."""
-    names = [reader.names[label] for label in things_of(reader)]
+    names = thing_names(reader)
     if not names:
         raise InputError("The reader has no names of things, so there is nothing to detect. Give one with labels.")
     bank = as_bank(clip, names if words is None else words, templates)
@@ -184,7 +179,7 @@ def _measured(
     masks: bool = False,
 ) -> DetectionReport:
     things = things_of(reader)
-    metric = AveragePrecision([reader.names[label] for label in things], masks=masks)
+    metric = AveragePrecision(thing_names(reader), masks=masks)
     count = len(reader) if limit is None else min(limit, len(reader))
     start, made = time.perf_counter(), None
     for done, record in enumerate(prefetched(reader.__getitem__, count, workers), start=1):

@@ -13,6 +13,7 @@ from torch import nn
 
 from closeup.data.readable import open_album
 from closeup.data.record import Reader
+from closeup.data.things import novel_marks, thing_names
 from closeup.errors import CloseupError, DataError, InputError, suggest
 from closeup.models.load import load
 from closeup.recipes.config import fitted
@@ -95,14 +96,7 @@ def detector_words(reader: Reader, novel: Sequence[str] | None = None) -> tuple[
     Raises:
         InputError: there are no things, a novel word is none of them, or nothing is left to learn.
     """
-    things = reader.things or (True,) * len(reader.names)
-    words = tuple(name for name, thing in zip(reader.names, things, strict=True) if thing)
-    chosen: Sequence[str] = getattr(reader, "novel", ()) if novel is None else novel
-    known, marked = {word.casefold() for word in words}, {name.strip().casefold() for name in chosen}
-    for name in chosen:
-        if name.strip().casefold() not in known:
-            raise InputError(f"The novel word {name!r} is no thing of the data set. {suggest(name, words)}")
-    marks = tuple(word.casefold() in marked for word in words)
+    words, marks = thing_names(reader), novel_marks(reader, novel)
     if all(marks):
         raise InputError("The data set has no things to learn: none at all, or every one is novel.")
     return words, marks

@@ -16,7 +16,7 @@ from closeup.reproduce.detection_models import (
     c4_training,
     fvit_training,
     made_head,
-    shipped_trainings,
+    shipped_head,
 )
 from closeup.reproduce.detection_pictures import found_sheet
 from closeup.reproduce.measure import Measurements, Scale
@@ -39,21 +39,21 @@ def _fvit(wanted: Wanted, measured: Measurements) -> Found:
 
 
 def _c4(wanted: Wanted, measured: Measurements) -> Found:
-    proposer = made_head(shipped_trainings()[PROPOSER], wanted)
+    proposer = shipped_head(PROPOSER, wanted)
     trained = _made(tables.TRANSFERRED, partial(c4_training, proposer=proposer), wanted)
     rows, findings = tables.transferred(measured, trained)
     return Found(rows, findings, {})
 
 
 def _shipped(wanted: Wanted, measured: Measurements) -> Found:
-    detector = made_head(shipped_trainings()[DETECTOR], wanted) if wanted.train else DETECTOR
+    detector = shipped_head(DETECTOR, wanted)
     rows, findings = tables.shipped(measured, detector)
     sheet = found_sheet({f"F-ViT on {BACKBONE}": detector})
     return Found(rows, findings, {"found": (sheet, "What the detector that ships finds (scores from 0.3).")})
 
 
 def _fusion(wanted: Wanted, measured: Measurements) -> Found:
-    detector = made_head(shipped_trainings()[DETECTOR], wanted) if wanted.train else DETECTOR
+    detector = shipped_head(DETECTOR, wanted)
     rows, findings = tables.fusion(measured, detector)
     return Found(rows, findings, {})
 

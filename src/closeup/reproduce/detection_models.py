@@ -72,6 +72,11 @@ def shipped_trainings() -> dict[str, HeadTraining]:
     }
 
 
+def shipped_head(name: str, wanted: Wanted) -> str:
+    """Return a head that ships by its name, or its folder where it is to be made again."""
+    return made_head(shipped_trainings()[name], wanted) if wanted.train else name
+
+
 def made_head(training: HeadTraining, wanted: Wanted) -> str:
     """Train a head, or go on where its training was stopped, and return its folder."""
     out = wanted.work / training.name

@@ -9,6 +9,7 @@ import torch
 
 from closeup._types import Boxes
 from closeup.data.record import Record
+from closeup.data.things import thing_names
 from closeup.data.world import World
 from closeup.heads.saved import load_detector
 from closeup.models.clip import Clip
@@ -20,7 +21,7 @@ SCENES = (3, 7, 11)
 SURE = 0.3
 """The score from which a detection is drawn."""
 TRUTH = "truth"
-THINGS = tuple(name for name, thing in zip(World.names, World.things, strict=True) if thing)
+THINGS = thing_names(World())
 
 
 def found_sheet(detectors: Mapping[str, str]) -> PIL.Image.Image:

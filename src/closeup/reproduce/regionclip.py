@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from closeup.reproduce import regionclip_tables as tables
-from closeup.reproduce.detection_models import PROPOSER, made_head, shipped_trainings
+from closeup.reproduce.detection_models import PROPOSER, shipped_head
 from closeup.reproduce.detection_pictures import named_sheet
 from closeup.reproduce.measure import Measurements, Scale
 from closeup.reproduce.regionclip_models import ablation_trainings, concepts, shipped_training
@@ -23,7 +23,7 @@ def models(wanted: Wanted, measured: Measurements) -> dict[str, str]:
 
 def _zero_shot(wanted: Wanted, measured: Measurements) -> Found:
     chosen = models(wanted, measured)
-    proposer = made_head(shipped_trainings()[PROPOSER], wanted) if wanted.train else PROPOSER
+    proposer = shipped_head(PROPOSER, wanted)
     rows, findings = tables.zero_shot(measured, chosen, proposer)
     sheet = named_sheet({row: measured.clip(model) for row, model in chosen.items()}, measured.scale.size)
     return Found(rows, findings, {"named": (sheet, "What each model calls the true boxes, and how sure it is.")})
