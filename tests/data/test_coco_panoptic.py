@@ -87,6 +87,19 @@ def test_crowds_are_named(tmp_path: Path) -> None:
     assert (kept.tolist(), ignored.tolist()) == ([1, 0, 0, 2], [1, 0, -1, 2])
 
 
+def test_crowds_that_are_no_regions_are_groups(tmp_path: Path) -> None:
+    path = write(tmp_path, document())
+    for crowd in ("skip", "ignore"):
+        groups = CocoPanoptic(path, tmp_path / "masks", crowd=crowd)[0].groups
+        assert groups is not None
+        assert groups.masks is not None
+        assert groups.labels.tolist() == [0]
+        assert np.array_equal(groups.masks[0].numpy(), IDS == 5)
+        ys, xs = np.nonzero(IDS == 5)
+        assert groups.boxes.tolist() == [[xs.min(), ys.min(), xs.max() + 1, ys.max() + 1]]
+    assert CocoPanoptic(path, tmp_path / "masks", crowd="keep")[0].groups is None
+
+
 def test_the_colour_code_inverts(tmp_path: Path) -> None:
     ids = np.random.default_rng(0).integers(0, 256**3, (5, 7))
     PIL.Image.fromarray(colour_segments(ids)).save(tmp_path / "x.png")

@@ -26,6 +26,7 @@ from closeup.predict import (
     evaluate_zero_shot_detection,
     propose_boxes,
 )
+from closeup.predict.detection_truth import masks_of, truth_of
 from closeup.predict.evaluate_detection import BoxSource
 from tiny_clips import vit_clip
 from tiny_towers import randomise
@@ -270,3 +271,14 @@ def test_masks_are_measured_as_by_hand(detector: Detector) -> None:
         evaluate_detection(detector, WORLD, masks=True, workers=0)
     with pytest.raises(DataError, match="has no masks"):
         evaluate_detection(made, Marked(lvis=False), masks=True, workers=0)
+
+
+def test_a_group_of_stuff_is_nothing_to_find() -> None:
+    box, mask = torch.tensor([[0.0, 0, 2, 2]]), torch.ones(1, 4, 4, dtype=torch.bool)
+    groups = Groups(torch.cat([box, box + 1]), torch.tensor([0, 1]), mask.repeat(2, 1, 1))
+    record = Record("a", "none.png", (4, 4), boxes=box, masks=mask, labels=torch.tensor([1]), groups=groups)
+    truth = truth_of(record, {1: 0})
+    assert truth.boxes.tolist() == [[0, 0, 2, 2], [1, 1, 3, 3]]
+    assert truth.labels.tolist() == [0, 0]
+    assert truth.crowd == (False, True)
+    assert len(masks_of(record, {1: 0})) == 2

@@ -43,7 +43,7 @@ def as_json(value: object) -> object:
 
 
 def table(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> Table:
-    """Return a table; numbers stand on the right, fractions with four decimals."""
+    """Return a table; numbers stand on the right, fractions with four decimals; none for NaN."""
     drawn = Table(box=None, pad_edge=False)
     listed = [list(row) for row in rows]
     for index, column in enumerate(columns):
@@ -56,5 +56,5 @@ def table(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> Table:
 
 def _cell(value: object) -> str:
     if isinstance(value, float):
-        return f"{value:.4f}"
+        return "" if value != value else f"{value:.4f}"
     return "" if value is None else str(value)

@@ -21,7 +21,7 @@ Crowd: TypeAlias = Literal["skip", "ignore", "keep"]
 """What becomes of annotations marked ``iscrowd``, which outline a group and not a thing.
 
 ``skip``: no region; ``ignore``: a region labelled IGNORE; ``keep``: a region like any other. Unless they are kept,
-records of COCO's instances have them as ``groups``.
+records have them as ``groups``.
 """
 
 

@@ -10,7 +10,7 @@ import PIL.Image
 import torch
 from jaxtyping import Int, UInt8
 
-from closeup._types import IGNORE, Boxes, LabelMap, Masks
+from closeup._types import IGNORE, Boxes, Groups, LabelMap, Masks
 from closeup.data.coco import Crowd
 from closeup.data.coco_json import CocoJson, Entry, check_folder, image_path, image_size, record_id
 from closeup.data.record import Record
@@ -26,7 +26,8 @@ class CocoPanoptic:
 
     Names are sorted by category id (133 in COCO: 80 things, 53 stuff). The box of a thing is the annotation's,
     that of a stuff is the tight box of its mask. ``crowd`` says whether segments marked ``iscrowd`` become
-    regions; in the label map they keep their category, as in COCO's own conversion to semantic maps. Records
+    regions, and records have them as ``groups`` where they do not; in the label map they keep their category, as in
+    COCO's own conversion to semantic maps. Records
     are the annotated images. ``masks`` is the folder of PNGs; ``images=None`` reads without pictures.
 
     Raises:
@@ -80,7 +81,16 @@ class CocoPanoptic:
             masks=masks,
             labels=torch.tensor([self._label(segment) for segment in segments], dtype=torch.int64),
             label_map=self._label_map(ids, row["segments_info"]),
+            groups=self._grouped(ids, row["segments_info"]),
         )
+
+    def _grouped(self, ids: Int[np.ndarray, "height width"], segments: Sequence[Entry]) -> Groups | None:
+        crowds = [] if self._crowd == "keep" else list(filter(_is_crowd, segments))
+        if not crowds:
+            return None
+        masks = _masks(ids, crowds)
+        labels = torch.tensor([self._json.label_of[segment["category_id"]] for segment in crowds])
+        return Groups(self._boxes(crowds, masks), labels, masks)
 
     def _read(self, row: Entry, size: tuple[int, int] | None) -> Int[np.ndarray, "height width"]:
         path = self._masks / row["file_name"]

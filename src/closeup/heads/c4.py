@@ -53,6 +53,9 @@ class C4(nn.Module):
     """
 
     kind: ClassVar[str] = "c4"
+    background: ClassVar[None] = None
+    """Whatever is no object has no word, but zeros."""
+    outlines: ClassVar[bool] = False
     words: Embeddings
     places: Labels
 

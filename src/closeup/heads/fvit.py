@@ -50,6 +50,9 @@ class FVit(nn.Module):
     """
 
     kind: ClassVar[str] = "fvit"
+    background: ClassVar[str] = "background"
+    """The word for whatever is no object; it comes after all others."""
+    proposer: ClassVar[None] = None
     words: Embeddings
     weights: Float[Tensor, " words"]
 
@@ -72,6 +75,11 @@ class FVit(nn.Module):
         weights = [0.0 if mark else 1.0 for mark in novel] + [config.background_weight]
         self.register_buffer("words", words, persistent=False)
         self.register_buffer("weights", torch.tensor(weights), persistent=False)
+
+    @property
+    def outlines(self) -> bool:
+        """Whether it outlines things, and learns from masks."""
+        return self.config.masks
 
     def forward(self, batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Return the loss of a batch and its parts.

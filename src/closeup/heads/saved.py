@@ -25,9 +25,6 @@ from closeup.heads.rpn import Proposer
 from closeup.models.clip import Clip
 from closeup.text import TextBank, Vocabulary, build_bank
 
-BACKGROUND = "background"
-"""F-ViT's word for whatever is no object; it comes after all others."""
-
 KEYS = ("config", "words", "novel", "templates", "size")
 KINDS = {FVit.kind: KEYS, C4.kind: (*KEYS, "proposer")}
 """The kinds of detectors, and what a card must say of each."""
@@ -52,7 +49,7 @@ class Detector:
 
     def rows(self, bank: TextBank) -> tuple[Embeddings, Labels]:
         """Return the rows of a bank with the background's as the last, and the word of each; embedded once."""
-        if isinstance(self.head, C4):
+        if self.head.background is None:
             return _joined(bank, _nothing(bank))
         key = bank.templates, bank.mean
         if key not in self._backgrounds:
@@ -67,12 +64,12 @@ class Detector:
     @property
     def outlines(self) -> bool:
         """Whether it outlines things, and learns from masks."""
-        return isinstance(self.head, FVit) and self.head.config.masks
+        return self.head.outlines
 
     @property
     def needs(self) -> dict[str, str]:
         """Fingerprints of what it stands on besides the CLIP, by name."""
-        return {"proposer": self.head.proposer.fingerprint} if isinstance(self.head, C4) else {}
+        return {} if self.head.proposer is None else {"proposer": self.head.proposer.fingerprint}
 
 
 def new_detector(
@@ -134,7 +131,7 @@ def save_detector(
         "templates": detector.templates,
         "size": detector.size,
     }
-    if isinstance(detector.head, C4):
+    if detector.head.proposer is not None:
         told["proposer"] = proposer_card(detector.head.proposer)
     return write_head(Path(folder), detector.head.kind, detector.head, detector.clip, told, dtype)
 
@@ -171,7 +168,7 @@ def _nothing(bank: TextBank) -> Float[Tensor, "1 dim"]:
 
 
 def _background(clip: Clip, templates: str, mean: str) -> Embeddings:
-    return build_bank(clip, Vocabulary([BACKGROUND]), templates=templates, mean=mean).embeddings
+    return build_bank(clip, Vocabulary([FVit.background]), templates=templates, mean=mean).embeddings
 
 
 def _joined(bank: TextBank, background: Float[Tensor, "1 dim"]) -> tuple[Embeddings, Labels]:

@@ -37,9 +37,10 @@ def truth_of(record: Record, things: Mapping[int, int]) -> Truth:
     known = places != IGNORE
     boxes, labels, crowd = record.boxes.float()[known], places[known], [False] * int(known.sum())
     if record.groups is not None:
-        boxes = torch.cat([boxes, record.groups.boxes])
-        labels = torch.cat([labels, _places(record.groups.labels, things)])
-        crowd += [True] * len(record.groups.labels)
+        grouped = _places(record.groups.labels, things)
+        known = grouped != IGNORE
+        boxes, labels = torch.cat([boxes, record.groups.boxes[known]]), torch.cat([labels, grouped[known]])
+        crowd += [True] * int(known.sum())
     return Truth(boxes, labels, tuple(crowd))
 
 
@@ -48,8 +49,9 @@ def masks_of(record: Record, things: Mapping[int, int]) -> Masks:
     if record.masks is None or record.labels is None or (record.groups is not None and record.groups.masks is None):
         raise DataError(f"Record {record.id!r} has no masks. Give a data set that has them, or measure boxes.")
     masks = record.masks[_places(record.labels, things) != IGNORE]
-    crowd = None if record.groups is None else record.groups.masks
-    return masks if crowd is None else torch.cat([masks, crowd])
+    if record.groups is None or record.groups.masks is None:
+        return masks
+    return torch.cat([masks, record.groups.masks[_places(record.groups.labels, things) != IGNORE]])
 
 
 def _places(labels: Labels, things: Mapping[int, int]) -> Labels:
