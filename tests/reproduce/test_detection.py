@@ -18,6 +18,7 @@ from closeup.reproduce.detection_tables import (
     PATCHES_ROW,
     PROPOSALS_ROW,
     RAW_ROW,
+    REGIONCLIP_ROW,
     detectors,
     follows,
     fusion,
@@ -82,6 +83,9 @@ def test_what_follows_is_said_by_rule(novel: float, patches: float, proposals: f
     assert len(findings) == len(said)
     assert all(words in sentence for words, sentence in zip(said, findings, strict=True))
     assert follows([row for row in rows if row.metric == BASE]) == []
+    ahead = follows([*rows, *(Row(REGIONCLIP_ROW, metric, (90.0,)) for metric in (NOVEL, BASE))])
+    assert ahead[-1].startswith(f"{PROPOSALS_ROW} against {REGIONCLIP_ROW}: novel -")
+    assert ahead[-1].endswith("unlike the paper, where proposals are ahead.")
 
 
 def test_concepts_are_mined_once(measured: Measurements, wanted: Wanted) -> None:
