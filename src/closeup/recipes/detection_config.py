@@ -140,10 +140,11 @@ def c4_tiny(images: int) -> Settings:
     """Return what suits RegionCLIP's detector on tiny and the world: one visit to each of a number of pictures.
 
     The rate is low, for the tower learns: in 160 steps at 128 px three times the rate took more from what tiny-clipself
-    knows of novel words (from 93 % of true boxes to 73 %, and to 80 % at this one).
+    knows of novel words (from 93 % of true boxes to 73 %, and to 80 % at this one). The proposer's objectness takes
+    part in scores, as a probability: without it base AP50 was 48 to 55 %, with it 66 to 71 % (1,200 scenes).
     """
     seen, training, head = tiny(images)
-    return seen, replace(training, rate=1e-4), {"regions": head["regions"]}
+    return seen, replace(training, rate=1e-4), {"regions": head["regions"], "objectness": "sigmoid"}
 
 
 def rpn_tiny(images: int) -> Settings:
