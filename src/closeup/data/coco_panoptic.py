@@ -27,8 +27,8 @@ class CocoPanoptic:
     Names are sorted by category id (133 in COCO: 80 things, 53 stuff). The box of a thing is the annotation's,
     that of a stuff is the tight box of its mask. ``crowd`` says whether segments marked ``iscrowd`` become
     regions, and records have them as ``groups`` where they do not; in the label map they keep their category, as in
-    COCO's own conversion to semantic maps. Records
-    are the annotated images. ``masks`` is the folder of PNGs; ``images=None`` reads without pictures.
+    COCO's own conversion to semantic maps. Records are the annotated images. ``masks`` is the folder of PNGs;
+    ``images=None`` reads without pictures.
 
     Raises:
         DataError: a file or folder is missing or does not hold what it should; a PNG that disagrees with the

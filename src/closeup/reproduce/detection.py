@@ -72,8 +72,9 @@ DETECTION = Reproduction(
             "Average precision at an IoU of 0.5 in percent on {scale.scenes} held-out scenes: 6 novel shapes, 18 base "
             f"ones, and all; mean and sample deviation over {len(SEEDS)} seeds of the head and of the order of "
             f"pictures. Each head learns from {PICTURES:,} scenes, from boxes of base shapes alone; the backbone is "
-            "frozen. The backbones adapted with proposals have seen boxes of all shapes of other scenes, never a name; "
-            "the one with image patches has seen no box.",
+            "frozen. CLIPSelf with proposals has seen boxes of all shapes of other scenes, never a name; RegionCLIP "
+            "has seen them too, and has guessed their words among those of captions, novel ones included; CLIPSelf "
+            "with image patches has seen no box.",
             True,
             _fvit,
         ),

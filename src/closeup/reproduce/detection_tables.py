@@ -110,8 +110,9 @@ def follows(rows: Sequence[Row]) -> list[str]:
         base = means[name, BASE] - means[RAW_ROW, BASE]
         findings.append(f"{name}: novel {novel:.1f} %{against}; base {base:+.1f} points.")
     for other in (PATCHES_ROW, REGIONCLIP_ROW):
-        gap = means.get((PROPOSALS_ROW, NOVEL), 0.0) - means.get((other, NOVEL), 0.0)
-        if {(PROPOSALS_ROW, NOVEL), (other, NOVEL)} <= means.keys() and gap:
+        if not {(PROPOSALS_ROW, NOVEL), (other, NOVEL)} <= means.keys():
+            continue
+        if gap := means[PROPOSALS_ROW, NOVEL] - means[other, NOVEL]:
             # In the paper proposals are ahead of both.
             same = "as in the paper" if gap > 0 else "unlike the paper, where proposals are ahead"
             findings.append(f"{PROPOSALS_ROW} against {other}: novel {gap:+.1f} points, {same}.")
