@@ -12,7 +12,7 @@ from closeup._types import Embeddings, Images
 from closeup.models.latent_pool import pool_each_token
 from closeup.models.pos_embed import resize_position_embedding
 from closeup.models.routes import Grid, Tokens
-from closeup.models.token_tower import JointTokens, TokenTower
+from closeup.models.token_tower import JointTokens, Patches, TokenTower
 
 
 class TimmTower(TokenTower):
@@ -48,14 +48,22 @@ class TimmTower(TokenTower):
         """Whether timm's gradient checkpointing is switched on for this tower."""
         return bool(self.trunk.grad_checkpointing)
 
-    def embed(self, images: Images) -> Tokens:
-        """Return prefix tokens and patches with their positions, in the dtype of the weights."""
-        trunk = self.trunk
+    def patches(self, images: Images) -> Patches:
+        """Return the patches as timm's stem makes them, in the dtype of the weights."""
+        embed = self.trunk.patch_embed
+        # Called part by part: PatchEmbed as a whole refuses every size but its own.
+        planes = embed.proj(embed.backbone(images) if hasattr(embed, "backbone") else images)
+        patches: Tensor = planes.flatten(2).transpose(1, 2)
+        patches = embed.norm(patches) if hasattr(embed, "norm") else patches
         # Under autocast the patches come in half precision; the residual stream stays in the weights' own.
-        patches = self._patches(images).to(next(trunk.parameters()).dtype)
+        return patches.to(next(self.trunk.parameters()).dtype)
+
+    def assemble(self, patches: Patches, grid: Grid) -> Tokens:
+        """Return prefix tokens and patches with their positions."""
+        trunk = self.trunk
         prefix = [token for token in (trunk.cls_token, trunk.reg_token) if token is not None]
-        tokens = torch.cat([*(token.expand(len(images), -1, -1) for token in prefix), patches], dim=1)
-        stem: Tensor = trunk.norm_pre(trunk.pos_drop(self._placed(tokens, self.grid(images))))
+        tokens = torch.cat([*(token.expand(len(patches), -1, -1) for token in prefix), patches], dim=1)
+        stem: Tensor = trunk.norm_pre(trunk.pos_drop(self._placed(tokens, grid)))
         return stem
 
     def pool(self, tokens: Tokens) -> Embeddings:
@@ -71,13 +79,6 @@ class TimmTower(TokenTower):
             tokens = pool_each_token(trunk.attn_pool, tokens)
         projected: Tensor = self.visual.head(trunk.head(trunk.head_drop(trunk.fc_norm(tokens))))
         return projected
-
-    def _patches(self, images: Images) -> Tokens:
-        embed = self.trunk.patch_embed
-        # Called part by part: PatchEmbed as a whole refuses every size but its own.
-        planes = embed.proj(embed.backbone(images) if hasattr(embed, "backbone") else images)
-        patches: Tensor = planes.flatten(2).transpose(1, 2)
-        return embed.norm(patches) if hasattr(embed, "norm") else patches
 
     def _placed(self, tokens: Tokens, grid: Grid) -> Tokens:
         embedding = self.trunk.pos_embed

@@ -19,6 +19,9 @@ from closeup.models.windows import Window, WindowedBlock, window_grid
 
 ATTENTION = AttentionRoute()
 
+Patches: TypeAlias = Float[Tensor, "batch patches embed"]
+"""Tokens of patches alone."""
+
 JointTokens: TypeAlias = Float[Tensor, "batch tokens dim"]
 """Tokens after the projection, in the joint space."""
 
@@ -34,8 +37,16 @@ class TokenTower(ImageTower):
     """Number of tokens before the patches."""
 
     @abstractmethod
+    def patches(self, images: Images) -> Patches:
+        """Return one token per patch, before prefix tokens and positions; in the dtype of the weights."""
+
+    @abstractmethod
+    def assemble(self, patches: Patches, grid: Grid) -> Tokens:
+        """Return the input of the first block: prefix tokens and patches with their positions."""
+
     def embed(self, images: Images) -> Tokens:
-        """Return the input of the first block: patches, prefix tokens and positions."""
+        """Return the input of the first block of images."""
+        return self.assemble(self.patches(images), self.grid(images))
 
     @abstractmethod
     def run_block(self, index: int, tokens: Tokens, grid: Grid) -> Tokens:
@@ -66,7 +77,7 @@ class TokenTower(ImageTower):
         """Return open_clip's ``encode_image`` at any size, patches not projected."""
         grid = self.grid(images)
         tokens = self.tokens(images)
-        return self.pool(self._block(self.depth - 1, tokens, grid))
+        return self.pool(self.run(self.depth - 1, tokens, grid))
 
     def dense(self, images: Images, route: Route, window: Window | None = None) -> DenseMap:
         """Return the joint-space map, one vector per patch; attention stays inside windows where there is one."""
@@ -91,7 +102,7 @@ class TokenTower(ImageTower):
         tokens = self.embed(images)
         outputs: dict[int, Tensor] = {}
         for index in range(max(wanted, default=-1) + 1):
-            tokens = self._block(index, tokens, grid)
+            tokens = self.run(index, tokens, grid)
             if index in wanted:
                 outputs[index] = as_map(tokens[:, self.prefix :], grid)
         return [outputs[index] for index in wanted]
@@ -108,7 +119,7 @@ class TokenTower(ImageTower):
         tokens = self.embed(images)
         outputs: dict[int, Tensor] = {}
         for index in range(self.depth - 1):
-            tokens = self._block(index, tokens, grid)
+            tokens = self.run(index, tokens, grid)
             if index in wanted:
                 outputs[index] = as_map(tokens[:, self.prefix :], grid)
         last = route(self.last_block(grid), tokens)[:, self.prefix :]
@@ -120,10 +131,11 @@ class TokenTower(ImageTower):
         grid = self.grid(images)
         tokens = self.embed(images)
         for index in range(self.depth - 1):
-            tokens = self._block(index, tokens, grid, window)
+            tokens = self.run(index, tokens, grid, window)
         return tokens
 
-    def _block(self, index: int, tokens: Tokens, grid: Grid, window: Grid | None = None) -> Tokens:
+    def run(self, index: int, tokens: Tokens, grid: Grid, window: Grid | None = None) -> Tokens:
+        """Return the output of block ``index``, in windows where there are some; checkpointed where that is on."""
         if self.checkpointing and torch.is_grad_enabled():
             output: Tensor = checkpoint(self._run, index, tokens, grid, window, use_reentrant=False)
             return output

@@ -13,7 +13,7 @@ from closeup._types import Embeddings, Images
 from closeup.errors import ModelError
 from closeup.models.pos_embed import resize_position_embedding
 from closeup.models.routes import Block, Grid, Heads, Tokens
-from closeup.models.token_tower import ATTENTION, JointTokens, TokenTower
+from closeup.models.token_tower import ATTENTION, JointTokens, Patches, TokenTower
 
 
 class VitBlock(Block):
@@ -108,17 +108,20 @@ class VitTower(TokenTower):
         """Whether open_clip's gradient checkpointing is switched on for this tower."""
         return bool(self.visual.transformer.grad_checkpointing)
 
-    def embed(self, images: Images) -> Tokens:
-        """Return patches and class token with their positions, after ``ln_pre``; in the dtype of the weights."""
-        visual = self.visual
-        grid = self.grid(images)
+    def patches(self, images: Images) -> Patches:
+        """Return the patches as the first convolution makes them; in the dtype of the weights."""
         # Under autocast the patches come in half precision; the residual stream stays in the weights' own.
-        patches = visual.conv1(images).flatten(2).transpose(1, 2).to(visual.class_embedding.dtype)
+        planes: Tensor = self.visual.conv1(images).to(self.visual.class_embedding.dtype)
+        return planes.flatten(2).transpose(1, 2)
+
+    def assemble(self, patches: Patches, grid: Grid) -> Tokens:
+        """Return class token and patches with their positions, after ``ln_pre``."""
+        visual = self.visual
         positions = resize_position_embedding(
             visual.positional_embedding, grid, mode=self.positions, native=tuple(visual.grid_size)
         )
         start = visual.class_embedding * (2 if self.class_embedding == "double" else 1)
-        tokens = torch.cat([start.expand(len(images), 1, -1), patches], dim=1)
+        tokens = torch.cat([start.expand(len(patches), 1, -1), patches], dim=1)
         stem: Tensor = visual.ln_pre(tokens + positions)
         return stem
 
