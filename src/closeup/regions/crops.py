@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal, get_args
 
@@ -17,6 +18,8 @@ from closeup.geometry import enlarge, masks_to_boxes
 
 Fill = Literal["mean", "zero"]
 Shape = Literal["pad", "squash"]
+Corners = Literal["round", "truncate"]
+Resize = Literal["antialias", "plain"]
 
 OPENAI_MEAN = (0.48145466, 0.4578275, 0.40821073)
 """The mean colour of CLIP's training images, red, green and blue from 0 to 1."""
@@ -46,6 +49,13 @@ class CropPolicy:
     masked: bool = False
     """Whether pixels outside the region's mask are replaced by the fill."""
 
+    corners: Corners = "round"
+    """How the box becomes whole pixels: to the nearest one, or cut towards the top left, as OVSeg does."""
+
+    resize: Resize = "antialias"
+    """How a crop comes to its size: by PIL's filter, which averages what it shrinks, or bicubic between the four
+    nearest pixels alone, as OVSeg does."""
+
     def __post_init__(self) -> None:
         if not _is_positive(self.enlarge):
             raise ConfigError(f"enlarge is {self.enlarge!r}: give a positive factor; 1.0 is the box itself.")
@@ -53,6 +63,10 @@ class CropPolicy:
             raise ConfigError(f"fill is {self.fill!r}: use one of {get_args(Fill)}.")
         if self.shape not in get_args(Shape):
             raise ConfigError(f"shape is {self.shape!r}: use one of {get_args(Shape)}.")
+        if self.corners not in get_args(Corners):
+            raise ConfigError(f"corners is {self.corners!r}: use one of {get_args(Corners)}.")
+        if self.resize not in get_args(Resize):
+            raise ConfigError(f"resize is {self.resize!r}: use one of {get_args(Resize)}.")
 
 
 def crop_regions(
@@ -82,7 +96,7 @@ def crop_regions(
         if masks is None:
             raise InputError("neither boxes nor masks to crop: give one of them.")
         boxes = masks_to_boxes(masks)
-    corners = crop_corners(boxes, image.height, image.width, policy.enlarge)
+    corners = crop_corners(boxes, image.height, image.width, policy.enlarge, policy.corners)
     if not policy.masked:
         return [image.crop(corner) for corner in corners]
     if masks is None or len(masks) != len(corners):
@@ -102,27 +116,31 @@ def crop_regions(
     ]
 
 
-def crop_corners(boxes: Boxes, height: int, width: int, factor: float = 1.0) -> list[tuple[int, int, int, int]]:
+def crop_corners(
+    boxes: Boxes, height: int, width: int, factor: float = 1.0, corners: Corners = "round"
+) -> list[tuple[int, int, int, int]]:
     """Return the whole pixels, x0, y0, x1, y1, that are cut for each box.
 
     The box is enlarged about its centre, clipped to the image, and its corners are rounded to the nearest whole pixel,
-    halves to the even one, as PIL's ``crop`` does with CLIPSelf's boxes. A box that would round to nothing, or that
-    lies outside the image, gets the nearest pixel inside.
+    halves to the even one, as PIL's ``crop`` does with CLIPSelf's boxes, or truncated. A box that would round to
+    nothing, or that lies outside the image, gets the nearest pixel inside.
 
     Args:
         boxes: In pixels of the image.
         height: Of the image.
         width: Of the image.
         factor: As ``CropPolicy.enlarge``.
+        corners: As ``CropPolicy.corners``.
     """
+    whole = round if corners == "round" else int
     spread = enlarge(boxes.double().cpu(), factor).tolist()
-    columns = [_whole_span(x0, x1, width) for x0, _, x1, _ in spread]
-    lines = [_whole_span(y0, y1, height) for _, y0, _, y1 in spread]
+    columns = [_whole_span(x0, x1, width, whole) for x0, _, x1, _ in spread]
+    lines = [_whole_span(y0, y1, height, whole) for _, y0, _, y1 in spread]
     return [(x0, y0, x1, y1) for (x0, x1), (y0, y1) in zip(columns, lines, strict=True)]
 
 
-def _whole_span(start: float, end: float, length: int) -> tuple[int, int]:
-    first, last = (round(min(max(value, 0.0), float(length))) for value in (start, end))
+def _whole_span(start: float, end: float, length: int, whole: Callable[[float], int]) -> tuple[int, int]:
+    first, last = (whole(min(max(value, 0.0), float(length))) for value in (start, end))
     if last > first:
         return first, last
     first = min(max(math.floor((start + end) / 2), 0), length - 1)
