@@ -41,7 +41,7 @@ def kept_cells(masks: Masks, patch: int) -> Kept:
     height, width = masks.shape[1:]
     if height % patch or width % patch:
         raise InputError(f"Masks of {height} x {width} pixels are not a whole number of {patch}-pixel cells. Pad them.")
-    cells = masks.unflatten(2, (width // patch, patch)).unflatten(1, (height // patch, patch))
+    cells: Tensor = masks.unflatten(2, (width // patch, patch)).unflatten(1, (height // patch, patch))
     return cells.any(dim=4).any(dim=2).flatten(1)
 
 
