@@ -11,9 +11,10 @@ from typing import Any, Literal
 from closeup.cli.fields import Flag, Maybe
 from closeup.cli.files import check_folder
 from closeup.cli.output import show, show_json
+from closeup.heads.mask_proposer import new_mask_proposer, save_mask_proposer
 from closeup.heads.rpn import new_proposer, save_proposer
 from closeup.heads.saved import new_c4, new_detector, save_detector
-from closeup.recipes.detection_config import C4_PRESETS, RPN_PRESETS
+from closeup.recipes.detection_config import C4_PRESETS, MASKS_PRESETS, RPN_PRESETS
 from closeup.recipes.run_detection import DetectorTraining, Maker, train_detector
 from closeup.recipes.runs import is_started, run_folder
 from closeup.text import Vocabulary
@@ -211,7 +212,29 @@ class RpnOptions(TrainOptions):
         return Maker(new_proposer, save_proposer, RPN_PRESETS)
 
 
-Options = {"fvit": FVitOptions, "c4": C4Options, "rpn": RpnOptions}
+@dataclass(frozen=True)
+class MasksOptions(DetectorOptions):
+    """Train a proposer of masks, each with a word of things and grounds (MaskFormer as in OVSeg, arXiv 2210.04150).
+
+    It learns from the masks of the base words of a data set on a frozen CLIP, and outlines other things too. What they
+    are, a CLIP says that sees each mask cut out; see closeup segment --method ovseg.
+
+        closeup train masks --images world?count=5000 --model tiny-clipself --preset tiny --out my-masks
+        closeup train masks --images coco-panoptic:/data/coco --model my-clip --out my-masks
+
+    The log and the state to resume from lie beside the proposer in a folder of the same name with -run added.
+    """
+
+    preset: str = "paper"
+    """The settings not given here: "paper" (OVSeg's: 120,000 steps of 32 pictures of 512 px) or "tiny" (for small
+    models: few queries, one visit to each picture, 256 px)."""
+
+    def maker(self) -> Maker:
+        """Return how a proposer of masks is made and saved."""
+        return Maker(new_mask_proposer, save_mask_proposer, MASKS_PRESETS, grounds=True)
+
+
+Options = {"fvit": FVitOptions, "c4": C4Options, "rpn": RpnOptions, "masks": MasksOptions}
 
 
 def run(options: TrainOptions) -> int:

@@ -19,16 +19,18 @@ def thing_names(reader: Reader) -> tuple[str, ...]:
     return tuple(reader.names[label] for label in thing_labels(reader))
 
 
-def novel_marks(reader: Reader, novel: Sequence[str] | None = None) -> tuple[bool, ...]:
+def novel_marks(reader: Reader, novel: Sequence[str] | None = None, *, grounds: bool = False) -> tuple[bool, ...]:
     """Return which things are novel: those named, in any case, or the reader's own where None are, if it has some.
 
+    With ``grounds`` of all of the reader's names.
+
     Raises:
-        InputError: a novel word is no thing of the reader.
+        InputError: a novel word is no thing of the reader, or with ``grounds`` none of its names.
     """
-    words = thing_names(reader)
+    words, what = (reader.names, "word") if grounds else (thing_names(reader), "thing")
     chosen: Sequence[str] = getattr(reader, "novel", ()) if novel is None else novel
     known, marked = {word.casefold() for word in words}, {name.strip().casefold() for name in chosen}
     for name in chosen:
         if name.strip().casefold() not in known:
-            raise InputError(f"The novel word {name!r} is no thing of the data set. {suggest(name, words)}")
+            raise InputError(f"The novel word {name!r} is no {what} of the data set. {suggest(name, words)}")
     return tuple(word.casefold() in marked for word in words)

@@ -14,6 +14,7 @@ from PIL import ImageOps
 from torch import Tensor, nn
 
 from closeup._types import Boxes, Labels, Masks
+from closeup.data.map_regions import with_map_regions
 from closeup.data.record import Reader, Record
 from closeup.errors import DataError
 from closeup.models.clip import Clip
@@ -42,8 +43,8 @@ class Detection(Recipe):
     ``words`` says for each of the reader's labels which of the head's words it is, None for those that are not learned:
     their boxes are never seen, as if nobody had drawn them. Pictures lie in the top left corner of a canvas of ``size``
     pixels, half of them mirrored; with ``jitter`` they are first made larger or smaller by a factor drawn from it, and
-    cut. With ``masks`` the batch has the boxes' masks on the canvas too. The head's running means are those of one
-    device, so a batch is never computed in parts.
+    cut. With ``masks`` the batch has the boxes' masks on the canvas, and of a label map every word's pixels. The head's
+    running means are those of one device, so a batch is never computed in parts.
 
     Raises:
         DataError: no pictures, or records without boxes and labels, or without the masks that are asked for.
@@ -118,6 +119,8 @@ class Detection(Recipe):
 
     def _known(self, record: Record) -> tuple[Boxes, Labels, Masks]:
         """Return the boxes that are learned from, their words, and their masks (empty ones unless asked for)."""
+        if self._masks and record.masks is None and record.label_map is not None:
+            record = with_map_regions(record)
         if record.boxes is None or record.labels is None:
             raise DataError(f"Record {record.id!r} has no labelled boxes. Give a data set that has them.")
         boxes, labels = record.boxes.float(), record.labels

@@ -64,6 +64,8 @@ class Maker:
     presets: Presets = field(default_factory=lambda: PRESETS)
     stands_on: str | Path | None = None
     """The folder of another head that it cannot do without."""
+    grounds: bool = False
+    """Whether it learns grounds too, and not things alone."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,15 +92,19 @@ class DetectorTraining:
         return open_album(self.images, self.split)
 
 
-def detector_words(reader: Reader, novel: Sequence[str] | None = None) -> tuple[tuple[str, ...], tuple[bool, ...]]:
-    """Return the names of a data set's things, and which of them are not to be learned.
+def detector_words(
+    reader: Reader, novel: Sequence[str] | None = None, *, grounds: bool = False
+) -> tuple[tuple[str, ...], tuple[bool, ...]]:
+    """Return the names of a data set's things, with ``grounds`` all of its names, and which are not to be learned.
 
     Raises:
-        InputError: there are no things, a novel word is none of them, or nothing is left to learn.
+        InputError: there are none, a novel word is none of them, or nothing is left to learn.
     """
-    words, marks = thing_names(reader), novel_marks(reader, novel)
+    words = tuple(reader.names) if grounds else thing_names(reader)
+    marks = novel_marks(reader, novel, grounds=grounds)
     if all(marks):
-        raise InputError("The data set has no things to learn: none at all, or every one is novel.")
+        what = "words" if grounds else "things"
+        raise InputError(f"The data set has no {what} to learn: none at all, or every one is novel.")
     return words, marks
 
 
@@ -122,7 +128,7 @@ def train_detector(wanted: DetectorTraining, out: str | Path, maker: Maker, *, r
     reader = wanted.reader()
     config, training, head = maker.presets[wanted.preset](len(reader))
     config, training = config.replace(**wanted.config), fitted(training, wanted.training)
-    words, novel = detector_words(reader, wanted.novel)
+    words, novel = detector_words(reader, wanted.novel, grounds=maker.grounds)
     here = PartialState(cpu=not torch.accelerator.is_available())
     clip = load(wanted.model, device=here.device, precision="fp32" if training.precision == "fp32" else "auto")
     torch.manual_seed(training.seed)
