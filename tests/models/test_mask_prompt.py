@@ -1,21 +1,29 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 
+import open_clip
 import pytest
 import torch
 import torch.nn.functional as F
 from open_clip.transformer import QuickGELU, VisionTransformer
+from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from closeup.errors import InputError, ModelError
+from closeup.models import load
+from closeup.models.blend import blend
+from closeup.models.changes import save_changes
+from closeup.models.checkpoint import save_local_dir
+from closeup.models.clip import Clip
 from closeup.models.families import build_tower
-from closeup.models.mask_prompt import MaskPrompts, encode_prompted, kept_cells
+from closeup.models.mask_prompt import MaskPrompts, encode_prompted, give_prompts, kept_cells, prompts_of
 from closeup.models.token_tower import TokenTower
 from closeup.models.tower import ImageTower
 from closeup.models.vit import VitTower
 from goldens import Golden, assert_close, cases
-from tiny_clips import eva_model, vit_model
+from tiny_clips import as_clip, eva_model, vit_config, vit_model
 from tiny_towers import images, resnet_clip, timm_vit_clip
 
 TOWERS: dict[str, Callable[[], nn.Module]] = {
@@ -162,3 +170,71 @@ def test_what_cannot_be_prompted_is_said() -> None:
             MaskPrompts(tower, depth=depth)
     with pytest.raises(InputError, match=r"\(1, 16\) cells for 2 images of 4 x 4 cells"):
         encode_prompted(tower, images(32, 32), torch.ones(1, 16, dtype=torch.bool), MaskPrompts(tower))
+
+
+def prompted() -> Clip:
+    clip = as_clip(vit_model(), vit_config())
+    give_prompts(clip.tower, depth=2).tokens.data.normal_()
+    return clip
+
+
+@torch.no_grad()
+def test_a_clip_with_prompts_sees_what_masks_cover() -> None:
+    clip, pictures = prompted(), images(32, 32, 3)
+    masks = torch.zeros(3, 32, 32, dtype=torch.bool)
+    masks[:, :9] = True
+    prompts = prompts_of(clip.tower)
+    assert prompts is not None
+    expected = encode_prompted(clip.tower, pictures, kept_cells(masks, 8), prompts)
+    torch.testing.assert_close(clip.encode_masked(pictures, masks), expected)
+    for size in ((32, 32), (30, 45)):
+        shown = images(*size)
+        whole = torch.ones(2, *size, dtype=torch.bool)
+        torch.testing.assert_close(
+            clip.encode_masked(shown, whole, normalize=True), clip.encode_image(shown, normalize=True)
+        )
+    with pytest.raises(InputError, match=r"Masks of \(32, 31\)"):
+        clip.encode_masked(pictures, masks[:, :, 1:])
+    with pytest.raises(InputError, match="has no mask prompts"):
+        as_clip(vit_model(), vit_config()).encode_masked(pictures, masks)
+
+
+def tokens_of(clip: Clip) -> Tensor:
+    prompts = prompts_of(clip.tower)
+    assert prompts is not None
+    return prompts.tokens.detach()
+
+
+def test_prompts_are_saved_beside_what_open_clip_loads(tmp_path: Path) -> None:
+    clip, bare = prompted(), as_clip(vit_model(), vit_config())
+    assert clip.fingerprint != bare.fingerprint
+    assert clip.text_fingerprint == bare.text_fingerprint
+    save_local_dir(clip, tmp_path / "whole")
+    loaded = load(tmp_path / "whole", device="cpu")
+    assert torch.equal(tokens_of(loaded), tokens_of(clip))
+    assert loaded.fingerprint == clip.fingerprint
+    plain = open_clip.create_model(f"local-dir:{tmp_path / 'whole'}")
+    assert prompts_of(as_clip(plain, vit_config()).tower) is None
+    save_local_dir(bare, tmp_path / "whole")
+    assert prompts_of(load(tmp_path / "whole", device="cpu").tower) is None
+
+
+def test_prompts_are_among_what_an_adaptation_changed(tmp_path: Path) -> None:
+    save_local_dir(as_clip(vit_model(), vit_config()), tmp_path / "base")
+    base, adapted = (load(tmp_path / "base", device="cpu") for _ in range(2))
+    give_prompts(adapted.tower, depth=1, shared=True)
+    save_changes(adapted, base, tmp_path / "changed")
+    loaded = load(tmp_path / "changed", device="cpu")
+    assert torch.equal(tokens_of(loaded), tokens_of(adapted))
+    blended = blend(base, adapted, 0.5)
+    assert torch.equal(tokens_of(blended), tokens_of(adapted))
+    assert prompts_of(base.tower) is None
+
+
+def test_prompts_of_another_tower_are_said(tmp_path: Path) -> None:
+    save_local_dir(prompted(), tmp_path / "one")
+    file = tmp_path / "one" / "mask_prompts.safetensors"
+    for wrong, said in ((torch.zeros(2, 9, 32), r"\(2, 9, 32\) and not \(2, 16, 32\)"), (torch.zeros(3), "no table")):
+        save_file({"visual.mask_prompts.tokens": wrong}, file)
+        with pytest.raises(ModelError, match=said):
+            load(tmp_path / "one", device="cpu")

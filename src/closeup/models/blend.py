@@ -11,13 +11,15 @@ from torch import Tensor
 from closeup.errors import InputError, ModelError
 from closeup.models.checkpoint import mismatches
 from closeup.models.clip import Clip
+from closeup.models.mask_prompt import stored_prompts
 
 
 @torch.no_grad()
 def blend(base: Clip, adapted: Clip, alpha: float) -> Clip:
     """Return a new model with the weights ``alpha * adapted + (1 - alpha) * base``, over the whole state.
 
-    ``alpha`` 0 is the base and 1 the adapted model, exactly. Buffers of whole numbers are the adapted model's.
+    ``alpha`` 0 is the base and 1 the adapted model, exactly. Mask prompts that only the adapted model has are its own.
+    Buffers of whole numbers are the adapted model's.
     Both models stay as they are, and the result is on the device of the adapted one.
 
     Raises:
@@ -30,9 +32,10 @@ def blend(base: Clip, adapted: Clip, alpha: float) -> Clip:
     """
     check_alpha(alpha)
     start, end = base.model.state_dict(), adapted.model.state_dict()
-    _check_same_architecture(base, adapted, mismatches(start, end))
+    prompts = stored_prompts(end)
+    _check_same_architecture(base, adapted, mismatches({**prompts, **start}, end))
     model = deepcopy(adapted.model)
-    model.load_state_dict({name: _between(start[name], value, alpha) for name, value in end.items()})
+    model.load_state_dict({name: _between(start.get(name, value), value, alpha) for name, value in end.items()})
     return Clip(
         model.eval(),
         adapted.config,

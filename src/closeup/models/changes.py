@@ -14,6 +14,7 @@ from closeup.errors import ModelError
 from closeup.models.checkpoint import CARD, CHANGES, mismatches, model_folder, stored
 from closeup.models.clip import Clip
 from closeup.models.disk import write_tensors
+from closeup.models.mask_prompt import give_stored_prompts, stored_prompts
 
 
 def save_changes(
@@ -35,10 +36,15 @@ def save_changes(
     """
     folder = Path(folder)
     before, after = base.model.state_dict(), clip.model.state_dict()
-    problems = mismatches(before, after)
+    prompts = stored_prompts(after)
+    problems = mismatches({**before, **prompts}, after)
     if problems:
         raise ModelError(f"{clip.name!r} was not adapted from {base.name!r}: {'; '.join(problems[:3])}.")
-    changed = {name: tensor for name, tensor in after.items() if not torch.equal(tensor.cpu(), before[name].cpu())}
+    changed = {
+        name: tensor
+        for name, tensor in after.items()
+        if name not in before or not torch.equal(tensor.cpu(), before[name].cpu())
+    }
     told = {"name": folder.name, **(card or {}), "base": {"name": base.name, "fingerprint": base.fingerprint}}
     with model_folder(folder) as fresh:
         write_tensors({name: stored(tensor, dtype) for name, tensor in changed.items()}, fresh / CHANGES)
@@ -58,6 +64,7 @@ def apply_changes(base: Clip, changes: Mapping[str, Tensor], expected: str, sour
             f"{source} was made from a model {base.name!r} with the weights {expected[:12]}, but the one here has "
             f"{base.fingerprint[:12]}. Load it beside the base that it was adapted from, or adapt this one anew."
         )
+    give_stored_prompts(base.tower, changes, source)
     state = base.model.state_dict()
     problems = mismatches(state, {**state, **changes})
     if problems:

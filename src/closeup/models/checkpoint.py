@@ -24,11 +24,14 @@ from torch import Tensor, nn
 from closeup.errors import InputError, ModelError
 from closeup.models.clip import Clip
 from closeup.models.disk import write_tensors
+from closeup.models.mask_prompt import stored_prompts
 from closeup.models.official_keys import is_official_eva, official_eva_to_timm
 
 CONFIG = "open_clip_config.json"
 WEIGHTS = "open_clip_model.safetensors"
 CARD = "card.json"
+PROMPTS = "mask_prompts.safetensors"
+"""Mask prompts of a model in open_clip's form, which knows none: in a file of their own."""
 
 CHANGES = "changes.safetensors"
 """A folder with this file, and a card that names the base, is a model to ``load`` (``models.changes``)."""
@@ -99,10 +102,10 @@ def save_local_dir(
 ) -> Path:
     """Write a model as a folder that ``open_clip.create_model("local-dir:FOLDER")`` loads without Closeup.
 
-    The folder holds open_clip's config, the weights as safetensors, the tokenizer's files where it is not
-    open_clip's own, and ``card`` as ``card.json``. A folder of this form is replaced; InputError for any other
-    that is not empty. It appears whole or not at all; OSError where the disk is full. ``fp16`` halves the file; loading
-    gives fp32 again.
+    The folder holds open_clip's config, the weights as safetensors, mask prompts beside them where there are some, the
+    tokenizer's files where it is not open_clip's own, and ``card`` as ``card.json``. A folder of this form is replaced;
+    InputError for any other that is not empty. It appears whole or not at all; OSError where the disk is full. ``fp16``
+    halves the file; loading gives fp32 again.
     """
     folder = Path(folder)
     with model_folder(folder) as fresh:
@@ -153,9 +156,14 @@ def _write(clip: Clip, folder: Path, card: Mapping[str, Any], dtype: str) -> Non
     }
     (folder / CONFIG).write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
     (folder / CARD).write_text(json.dumps({"name": clip.name, **card}, indent=2) + "\n", encoding="utf-8")
-    weights = {name: stored(tensor, dtype) for name, tensor in clip.model.state_dict().items()}
+    state = clip.model.state_dict()
+    prompts = stored_prompts(state)
+    weights = {name: stored(tensor, dtype) for name, tensor in state.items() if name not in prompts}
     write_tensors(weights, folder / WEIGHTS, {"format": "pt"})
     (folder / WEIGHTS).chmod(0o644)
+    if prompts:
+        write_tensors({name: stored(tensor, dtype) for name, tensor in prompts.items()}, folder / PROMPTS)
+        (folder / PROMPTS).chmod(0o644)
     if "hf_tokenizer_name" in clip.config["model_cfg"]["text_cfg"] and isinstance(clip.tokenizer, HFTokenizer):
         clip.tokenizer.save_pretrained(str(folder))
 

@@ -9,7 +9,7 @@ from typing import Any, Protocol, runtime_checkable
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from closeup._types import DenseMap, Embeddings, ImageLike, Images
@@ -17,6 +17,7 @@ from closeup.errors import InputError, ModelError
 from closeup.geometry import Placement
 from closeup.models.encode_regions import BoxTable, MaskStack, check_batch_size, encode_regions
 from closeup.models.families import build_tower
+from closeup.models.mask_prompt import encode_prompted, kept_cells, prompts_of
 from closeup.models.precision import PARITY, bf16_is_fast, check_precision, parity
 from closeup.models.preprocess import Preprocess, Size
 from closeup.models.routes import Route, get_route
@@ -162,6 +163,31 @@ class Clip:
         with self._cast():
             pooled = self.tower.pooled(self._ready(images, native=True))
         return _finished(pooled, normalize)
+
+    def encode_masked(
+        self, images: Images, masks: Bool[Tensor, "batch lines columns"], *, normalize: bool = False
+    ) -> Embeddings:
+        """Return the embedding of whole images of which only what their masks cover is seen.
+
+        Mask prompts take the place of the patches that a mask has no pixel in (``models.mask_prompt``).
+
+        Raises:
+            InputError: the model has no mask prompts, or masks are not of the images' size.
+
+        Source: OVSeg (arXiv 2210.04150).
+        """
+        prompts = prompts_of(self.tower)
+        if prompts is None:
+            raise InputError(f"The model {self.name!r} has no mask prompts. Adapt it with closeup adapt maskadapt.")
+        if masks.shape[1:] != images.shape[2:]:
+            raise InputError(f"Masks of {tuple(masks.shape[1:])} for images of {tuple(images.shape[2:])} pixels.")
+        ready = self._ready(images, native=True)
+        rows, cols = self.tower.grid(ready)
+        whole = rows * self.patch - masks.shape[1], cols * self.patch - masks.shape[2]
+        kept = kept_cells(F.pad(masks.to(self.device), (0, whole[1], 0, whole[0])), self.patch)
+        with self._cast():
+            embedded = encode_prompted(self.tower, ready, kept, prompts)
+        return _finished(embedded, normalize)
 
     def encode_dense(
         self,

@@ -18,8 +18,9 @@ from torch import nn
 
 from closeup.errors import CloseupError, InputError, ModelError, suggest
 from closeup.models.changes import apply_changes
-from closeup.models.checkpoint import CARD, CHANGES, CONFIG, WEIGHTS, load_weights, read_state_dict
+from closeup.models.checkpoint import CARD, CHANGES, CONFIG, PROMPTS, WEIGHTS, load_weights, read_state_dict
 from closeup.models.clip import Clip, Tokenizer
+from closeup.models.mask_prompt import give_stored_prompts
 from closeup.models.precision import check_precision
 
 PACKAGED = Path(str(resources.files("closeup"))) / "weights"
@@ -44,6 +45,8 @@ class Source:
     tag: str | None = None
     weights: Path | None = None
     seed: int | None = None
+    prompts: Path | None = None
+    """Mask prompts beside the weights."""
     changes: Path | None = None
     """The folder of what an adaptation changed; all else is that of its base."""
 
@@ -80,6 +83,8 @@ def load(
         model, preprocess = _create(source)
     config = {"model_cfg": source.config["model_cfg"], "preprocess_cfg": preprocess}
     clip = Clip(model, config, name=str(name), tokenizer=_tokenizer(source.name), precision=precision)
+    if source.prompts is not None:
+        give_stored_prompts(clip.tower, read_state_dict(source.prompts), repr(str(source.prompts)))
     if source.changes is not None:
         clip = _changed(clip, source.changes)
     return clip.to(target)
@@ -114,11 +119,12 @@ def _folder(folder: Path | str) -> Source:
     config = _read_json(card)
     if not isinstance(config.get("model_cfg"), dict):
         raise ModelError(f"{str(card)!r} holds no 'model_cfg', so it describes no open_clip model.")
-    found = sorted(path for path in folder.iterdir() if path.suffix in SUFFIXES)
+    found = sorted(path for path in folder.iterdir() if path.suffix in SUFFIXES and path.name != PROMPTS)
     preferred = sorted(found, key=lambda path: (path.suffix != ".safetensors", "open_clip" not in path.name, path.name))
     if not preferred:
         raise ModelError(f"{str(folder)!r} holds no weights ({', '.join(SUFFIXES)}).")
-    return Source(f"local-dir:{folder}", config, weights=preferred[0])
+    prompts = folder / PROMPTS
+    return Source(f"local-dir:{folder}", config, weights=preferred[0], prompts=prompts if prompts.is_file() else None)
 
 
 def packaged_models() -> list[str]:

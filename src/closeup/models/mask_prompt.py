@@ -12,6 +12,8 @@ Source: Liang et al., OVSeg, CVPR 2023 (arXiv 2210.04150), Section 3.3; ``facebo
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
@@ -26,6 +28,9 @@ DEPTH = 3
 """Places where prompts enter, the first before the first block: OVSeg's choice (Table 6 has 1, 3, 6 and 12)."""
 DEVIATION = 0.02
 """Of the first values, which are normal around zero."""
+
+NAME = "mask_prompts"
+"""Of the prompts in the image module that they are for, so that they are copied, moved and saved with it."""
 
 Kept = Bool[Tensor, "count cells"]
 
@@ -77,6 +82,51 @@ class MaskPrompts(nn.Module):
         if len(tokens) == 1:
             return tokens
         return resize_position_embedding(tokens, grid, prefix=0, native=self.grid)
+
+
+def prompts_of(tower: ImageTower) -> MaskPrompts | None:
+    """Return the prompts that a tower was given or loaded with, if any."""
+    prompts = getattr(tower.visual, NAME, None)
+    return prompts if isinstance(prompts, MaskPrompts) else None
+
+
+def give_prompts(tower: ImageTower, depth: int = DEPTH, *, shared: bool = False) -> MaskPrompts:
+    """Give a tower new prompts, in the place of others if it has some, and return them.
+
+    Raises:
+        ModelError: a tower that is not made of tokens.
+        InputError: a depth below 1 or above the number of blocks.
+    """
+    prompts = MaskPrompts(tower, depth, shared=shared).to(next(tower.visual.parameters()).device)
+    setattr(tower.visual, NAME, prompts)
+    return prompts
+
+
+def stored_prompts(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Return the prompts among a model's weights."""
+    return {name: tensor for name, tensor in state.items() if name.startswith(f"visual.{NAME}.")}
+
+
+def give_stored_prompts(tower: ImageTower, state: Mapping[str, Tensor], source: str) -> None:
+    """Give a tower the prompts that are among some weights, if there are any.
+
+    Raises:
+        ModelError: they do not fit the tower.
+    """
+    stored = stored_prompts(state)
+    if not stored:
+        return
+    tokens = stored.get(f"visual.{NAME}.tokens")
+    if tokens is None or tokens.ndim != 3:
+        raise ModelError(f"The mask prompts in {source} are no table of depth, patches and width.")
+    prompts = give_prompts(tower, len(tokens), shared=tokens.shape[1] == 1)
+    if prompts.tokens.shape != tokens.shape:
+        delattr(tower.visual, NAME)
+        raise ModelError(
+            f"The mask prompts in {source} are {tuple(tokens.shape)} and not {tuple(prompts.tokens.shape)}: they "
+            "are of another tower."
+        )
+    prompts.load_state_dict({"tokens": tokens.float()})
 
 
 def encode_prompted(tower: ImageTower, images: Images, kept: Kept, prompts: MaskPrompts) -> Embeddings:
