@@ -15,7 +15,9 @@ from torchvision.ops import roi_align
 from closeup._types import ImageLike
 from closeup.errors import InputError
 from closeup.models.clip import Clip
-from closeup.regions import CropPolicy
+from closeup.models.mask_prompt import give_prompts
+from closeup.regions import CropPolicy, crop_regions
+from closeup.regions.masked_crops import masked_crops
 from goldens import assert_close
 from tiny_clips import eva_clip, picture, vit_clip
 
@@ -127,6 +129,42 @@ def test_masked_crop_does_not_see_its_surroundings(clip: Clip) -> None:
     assert torch.equal(first, second)
     seen, other_seen = clip.encode_regions([image, other], masks=[mask, mask], how="crop")
     assert not torch.allclose(seen, other_seen)
+
+
+def test_masked_crops_are_ovsegs_unless_told_otherwise(clip: Clip) -> None:
+    image, masks = picture(50, 70).numpy(), torch.zeros(2, 50, 70, dtype=torch.bool)
+    masks[0, 10:30, 20:50] = True
+    masks[1, 5:45, 33] = True
+    whole, _ = clip.preprocess(image, policy="native")
+    crops, _ = masked_crops(whole, masks, clip.image_size)
+    (found,) = clip.encode_regions(image, masks=masks, how="masked-crop")
+    with torch.no_grad():
+        assert_close(found, clip.encode_image(crops, normalize=True), 1e-5)
+        policy = CropPolicy(masked=True)
+        cuts = crop_regions(PIL.Image.fromarray(image), None, masks, policy, mean=clip.mean)
+        tensors = torch.stack([clip.preprocess(cut, policy="longest-pad-centre")[0] for cut in cuts])
+        (found,) = clip.encode_regions(image, masks=masks, how="masked-crop", crop=policy)
+        assert_close(found, clip.encode_image(tensors, normalize=True), 1e-5)
+
+
+def test_prompts_stand_where_masks_leave_out() -> None:
+    clip = vit_clip()
+    image, masks = picture(50, 70).numpy(), torch.zeros(9, 50, 70, dtype=torch.bool)
+    masks[:, 10:30, 20:50] = torch.rand(9, 20, 30, generator=torch.Generator().manual_seed(0)) > 0.9
+    masks[8] = True
+    with pytest.raises(InputError, match="no mask prompts"):
+        clip.encode_regions(image, masks=masks, how="mask-prompt")
+    give_prompts(clip.tower, depth=2).tokens.data.normal_()
+    whole, _ = clip.preprocess(image, policy="native")
+    crops, shown = masked_crops(whole, masks, clip.image_size)
+    (found,) = clip.encode_regions(image, masks=masks, how="mask-prompt", batch=1)
+    assert_close(found, clip.encode_masked(crops, shown, normalize=True).detach(), 1e-5)
+    (plain,) = clip.encode_regions(image, masks=masks, how="masked-crop")
+    assert_close(found[8], plain[8], 1e-5)
+    assert not torch.allclose(found[:8], plain[:8], atol=1e-3)
+    none, one = clip.encode_regions([image, image], masks=[masks[:0], masks[:1]], how="mask-prompt")
+    assert none.shape == (0, clip.dim)
+    assert_close(one, found[:1], 1e-5)
 
 
 def test_images_without_regions_have_their_place(clip: Clip) -> None:

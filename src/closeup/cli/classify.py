@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -20,9 +20,11 @@ from closeup.cli.save import Format, Saver
 from closeup.cli.words import WordOptions
 from closeup.errors import InputError
 from closeup.geometry import masks_to_boxes
+from closeup.models.encode_regions import MASKED
 from closeup.predict import RegionResult, classify
 from closeup.predict.words import as_bank
 from closeup.regions import CropPolicy
+from closeup.regions.masked_crops import OVSEG
 
 
 @dataclass(frozen=True)
@@ -80,7 +82,8 @@ def run(options: Options) -> int:
     source.check(photos)
     saver = None if options.out is None else Saver(options.out, options.format, photos)
     vocabulary, templates = options.text.vocabulary(), options.text.template_set()
-    crop = CropPolicy(enlarge=options.enlarge)
+    usual = OVSEG if options.how in MASKED else CropPolicy()
+    crop = replace(usual, enlarge=options.enlarge)
     clip = options.clip.load()
     bank = as_bank(clip, vocabulary, templates)
 
@@ -121,9 +124,9 @@ def run(options: Options) -> int:
 
 def _shapes(found: PhotoRegions, options: Options) -> tuple[Boxes | None, Masks | None]:
     """Return the boxes or the masks, or both for masked crops of given boxes."""
-    if options.how == "masked-crop":
+    if options.how in MASKED:
         if found.masks is None:
-            raise InputError(f"--how masked-crop needs masks, but {options.regions} holds boxes. Use --how crop.")
+            raise InputError(f"--how {options.how} needs masks, but {options.regions} holds boxes. Use --how crop.")
         return (found.boxes if options.boxes else None), found.masks
     if found.masks is None:
         return found.boxes, None

@@ -14,7 +14,7 @@ import numpy as np
 import PIL.Image
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 from closeup._types import Boxes, DenseMap, Embeddings, ImageLike, Images, Masks
@@ -35,9 +35,14 @@ from closeup.regions import (
     pool_boxes,
     pool_masks,
 )
+from closeup.regions.masked_crops import OVSEG, masked_crops
 
-ENCODERS = ("dense", "crop", "masked-crop")
-"""Region encoders: pool the dense map, encode the cut-out, encode the cut-out with its surroundings masked."""
+ENCODERS = ("dense", "crop", "masked-crop", "mask-prompt")
+"""Region encoders: pool the dense map, encode the cut-out, encode the cut-out with its surroundings masked, and that
+with learned tokens in their place."""
+
+MASKED = ("masked-crop", "mask-prompt")
+"""Those that need masks."""
 
 BoxTable: TypeAlias = Tensor | np.ndarray | Sequence[Sequence[float]]
 """One image's boxes as a user may give them: anything that reads as rows of x0, y0, x1, y1."""
@@ -62,9 +67,16 @@ class Encoder(Protocol):
     @property
     def mean(self) -> tuple[float, float, float]: ...  # noqa: D102
     @property
+    def std(self) -> tuple[float, float, float]: ...  # noqa: D102
+    @property
+    def image_size(self) -> Size: ...  # noqa: D102
+    @property
     def device(self) -> torch.device: ...  # noqa: D102
 
     def encode_image(self, images: Images, *, normalize: bool = ...) -> Embeddings: ...  # noqa: D102
+    def encode_masked(  # noqa: D102
+        self, images: Images, masks: Bool[Tensor, "batch lines columns"], *, normalize: bool = ...
+    ) -> Embeddings: ...
     def encode_dense(self, images: Images, *, route: str | Route = ..., normalize: bool = ...) -> DenseMap: ...  # noqa: D102
     def preprocess(  # noqa: D102
         self, image: ImageLike, *, policy: str | None = ..., size: int | Size | None = ...
@@ -107,10 +119,12 @@ def encode_regions(
         masks: Bool planes on the original image, one stack per image, likewise.
         grid: ``(rows, cols)`` equal cells of every image, row by row.
         how: ``dense`` pools the dense map, any number of regions from one pass over an image; ``crop`` encodes
-            every region's cut-out; ``masked-crop`` too, with the surroundings filled.
+            every region's cut-out; ``masked-crop`` too, with the surroundings filled; ``mask-prompt`` with the
+            model's mask prompts in the place of patches that are all surroundings.
         route: As in ``encode_dense``; crops do not use it.
         size: Longest side of the images for ``dense``, input size of the crops otherwise; pixels (None: native).
-        crop: How regions are cut out; its ``masked`` is set by ``how``.
+        crop: How regions are cut out (None: as CLIPSelf's teacher does, and with masks as OVSeg does); its ``masked``
+            is set by ``how``.
         batch: Images (of equal canvas) encoded at a time; eight times as many crops.
 
     For ``dense`` an image keeps its shape, each side rounded to whole patches, so that there is no pad that
@@ -118,8 +132,8 @@ def encode_regions(
     on its company. A mask weighs every cell by the part of it that the mask covers.
 
     Raises:
-        InputError: For regions of the wrong kind or number, or with the index of the region that is outside
-            its image, empty or not finite, and the image.
+        InputError: For regions of the wrong kind or number, for ``mask-prompt`` of a model without prompts, or with the
+            index of the region that is outside its image, empty or not finite, and the image.
 
     Source: ``dense`` is CLIPSelf's (arXiv 2310.01403) RoIAlign and mask pooling of the normalised map; ``crop``
     its teacher; ``masked-crop`` OVSeg's (arXiv 2210.04150).
@@ -130,7 +144,12 @@ def encode_regions(
     regions = _opened(images, boxes, masks, grid, how)
     if how == "dense":
         return _encode_dense(clip, regions, route, size, batch)
-    return _encode_crops(clip, regions, replace(crop or CropPolicy(), masked=how == "masked-crop"), size, 8 * batch)
+    if how not in MASKED:
+        return _encode_crops(clip, regions, replace(crop or CropPolicy(), masked=False), size, 8 * batch)
+    policy = replace(crop or OVSEG, masked=True)
+    if how == "masked-crop" and policy.resize == "antialias":
+        return _encode_crops(clip, regions, policy, size, 8 * batch)
+    return _encode_masked(clip, regions, policy, size, 8 * batch, prompted=how == "mask-prompt")
 
 
 def check_batch_size(batch: int) -> None:
@@ -189,6 +208,42 @@ def _encode_crops(
     return list(torch.split(embeddings, counts))
 
 
+def _encode_masked(
+    clip: Encoder,
+    regions: Iterable[Regions],
+    policy: CropPolicy,
+    size: int | Size | None,
+    batch: int,
+    *,
+    prompted: bool,
+) -> list[Embeddings]:
+    counts: list[int] = []
+    target = clip.image_size if size is None else (size, size) if isinstance(size, Integral) else size
+    red, green, blue = (-mean / std for mean, std in zip(clip.mean, clip.std, strict=True))
+
+    def cuts() -> Iterator[tuple[Tensor, Tensor]]:
+        for region in regions:
+            counts.append(len(region))
+            if region.masks is None or not len(region):
+                continue
+            image, _ = clip.preprocess(region.picture, policy="native")
+            for start in range(0, len(region), batch):
+                some = slice(start, start + batch)
+                boxes = None if region.boxes is None else region.boxes[some]
+                found = masked_crops(image, region.masks[some], target, policy, boxes=boxes, black=(red, green, blue))
+                yield from zip(*found, strict=True)
+
+    parts = []
+    for chunk in _chunks(cuts(), batch):
+        crops, shown = (torch.stack(column) for column in zip(*chunk, strict=True))
+        if prompted:
+            parts.append(clip.encode_masked(crops, shown, normalize=True))
+        else:
+            parts.append(clip.encode_image(crops, normalize=True))
+    embeddings = torch.cat(parts) if parts else torch.zeros(0, clip.dim, device=clip.device)
+    return list(torch.split(embeddings, counts))
+
+
 def _opened(
     images: Sequence[ImageLike] | ImageLike,
     boxes: Sequence[BoxTable] | BoxTable | None,
@@ -206,9 +261,9 @@ def _opened(
     single = isinstance(images, (str, Path, PIL.Image.Image, np.ndarray))
     listed: Sequence[ImageLike] = [images] if single else images  # type: ignore[list-item, assignment]
     given = [name for name, value in (("boxes", boxes), ("masks", masks), ("grid", grid)) if value is not None]
-    allowed = (["masks"], ["boxes", "masks"]) if how == "masked-crop" else (["boxes"], ["masks"], ["grid"])
+    allowed = (["masks"], ["boxes", "masks"]) if how in MASKED else (["boxes"], ["masks"], ["grid"])
     if given not in allowed:
-        wanted = "masks (and boxes, if they are not the masks' own)" if how == "masked-crop" else "boxes, masks or grid"
+        wanted = "masks (and boxes, if they are not the masks' own)" if how in MASKED else "boxes, masks or grid"
         raise InputError(f"The region encoder {how!r} got {' and '.join(given) or 'no regions'}. Give {wanted}.")
     per_image = {
         name: _per_image(value, single, len(listed), name)

@@ -8,8 +8,11 @@ from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
+from typing import TypeAlias
 
 import torch
+from jaxtyping import Bool
+from torch import Tensor
 
 from closeup._types import Embeddings, Labels
 from closeup.data.record import Reader
@@ -17,7 +20,7 @@ from closeup.errors import InputError, suggest
 from closeup.evaluate import CLIPSELF, RegionProtocol, RegionRecognition
 from closeup.match import score
 from closeup.models.clip import Clip
-from closeup.models.encode_regions import ENCODERS
+from closeup.models.encode_regions import ENCODERS, MASKED
 from closeup.models.preprocess import Size
 from closeup.models.routes import Route
 from closeup.models.windows import Window
@@ -58,7 +61,8 @@ def evaluate_regions(
 
     Every region competes among all words of the reader. One dense pass per image serves boxes and masks:
     boxes by RoIAlign of the boxes as they are, masks by mask pooling. ``crop`` encodes the box cut out, that
-    of a thing enlarged (``protocol``); ``masked-crop`` the mask's cut-out with its surroundings filled.
+    of a thing enlarged (``protocol``); ``masked-crop`` the mask's cut-out with its surroundings filled (OVSeg's),
+    ``mask-prompt`` the same with the model's mask prompts.
 
     Args:
         clip: The model.
@@ -135,6 +139,11 @@ def evaluate_regions(
     )
 
 
+Waiting: TypeAlias = tuple[Crops, Bool[Tensor, "count _ _"], Labels]
+"""Crops of one record, what of them is masked in, and their labels."""
+NOTHING = torch.zeros(1, 0, 0, dtype=torch.bool)
+
+
 class _Run:
     """What waits for a full batch, and what has been counted."""
 
@@ -156,7 +165,7 @@ class _Run:
         self.seconds: defaultdict[str, float] = defaultdict(float)
         self.left_out = 0
         self._images: list[DenseInput] = []
-        self._crops: defaultdict[str, list[tuple[Crops, Labels]]] = defaultdict(list)
+        self._crops: defaultdict[str, list[Waiting]] = defaultdict(list)
 
     def add(self, item: Prepared) -> None:
         self.left_out += item.left_out
@@ -167,8 +176,10 @@ class _Run:
             if len(self._images) >= self.batch:
                 self._encode_images()
         for how, crops in item.crops.items():
-            self._crops[how].append((crops, item.labels))
-            if sum(len(waiting) for waiting, _ in self._crops[how]) >= self.crop_batch:
+            # Only prompts look at the masks; of other crops there is nothing to carry.
+            shown = item.shown if how == "mask-prompt" and item.shown is not None else NOTHING.expand(len(crops), 0, 0)
+            self._crops[how].append((crops, shown, item.labels))
+            if sum(len(waiting) for waiting, _, _ in self._crops[how]) >= self.crop_batch:
                 self._encode_crops(how)
 
     def finish(self) -> None:
@@ -194,10 +205,13 @@ class _Run:
         waiting, self._crops[how] = self._crops[how], []
         if not waiting:
             return
-        crops, labels = (torch.cat(column) for column in zip(*waiting, strict=True))
+        crops, shown, labels = (torch.cat(column) for column in zip(*waiting, strict=True))
         with self._timed(how):
-            chunks = [self.clip.encode_image(chunk) for chunk in torch.split(crops, self.crop_batch)]
-            self._count(how, "masks" if how == "masked-crop" else "boxes", torch.cat(chunks), labels)
+            chunks = [
+                self.clip.encode_masked(some, masks) if how == "mask-prompt" else self.clip.encode_image(some)
+                for some, masks in zip(crops.split(self.crop_batch), shown.split(self.crop_batch), strict=True)
+            ]
+            self._count(how, "masks" if how in MASKED else "boxes", torch.cat(chunks), labels)
 
     def _count(self, how: str, shape: str, regions: Embeddings, labels: Labels) -> None:
         if (how, shape) not in self.metrics:

@@ -17,9 +17,10 @@ from closeup.errors import DataError
 from closeup.evaluate import RegionProtocol
 from closeup.geometry import masks_to_boxes
 from closeup.models.clip import Clip
-from closeup.models.encode_regions import CROP_POLICIES
+from closeup.models.encode_regions import CROP_POLICIES, MASKED
 from closeup.models.preprocess import Size
 from closeup.regions import CropPolicy, crop_regions, masks_to_cells
+from closeup.regions.masked_crops import masked_crops
 
 PREPROCESSING = {"official": ("longest-pad-corner", "official"), "fit": ("fit", "area")}
 """Preprocessing policy and mask policy of each canvas.
@@ -61,6 +62,8 @@ class Prepared:
     left_out: int = 0
     dense: DenseInput | None = None
     crops: dict[str, Crops] = field(default_factory=dict)
+    shown: Bool[Tensor, "_ _ _"] | None = None
+    """The mask on every masked crop."""
 
 
 def prepare(clip: Clip, record: Record, plan: Plan) -> Prepared:
@@ -83,7 +86,13 @@ def prepare(clip: Clip, record: Record, plan: Plan) -> Prepared:
         return Prepared(labels, left_out)
     picture = record.load()
     dense = _dense_input(clip, picture, boxes, masks, labels, plan) if "dense" in plan.how else None
-    return Prepared(labels, left_out, dense, _crops(clip, picture, boxes, masks, plan.things[labels], plan))
+    crops = _crops(clip, picture, boxes, plan.things[labels], plan)
+    wanted = [how for how in MASKED if how in plan.how]
+    if masks is None or not wanted:
+        return Prepared(labels, left_out, dense, crops)
+    whole, _ = clip.preprocess(picture, policy="native")
+    cut, shown = masked_crops(whole, masks, clip.image_size)
+    return Prepared(labels, left_out, dense, crops | dict.fromkeys(wanted, cut), shown)
 
 
 def _dense_input(
@@ -106,7 +115,6 @@ def _crops(
     clip: Clip,
     picture: PIL.Image.Image,
     boxes: Boxes,
-    masks: Masks | None,
     is_thing: Bool[Tensor, " count"],
     plan: Plan,
 ) -> dict[str, Crops]:
@@ -117,12 +125,5 @@ def _crops(
             crop_regions(picture, box[None], policy=CropPolicy(enlarge=factor))[0]
             for box, factor in zip(boxes, factors.tolist(), strict=True)
         ]
-        found["crop"] = _tensors(clip, cuts, CropPolicy())
-    if "masked-crop" in plan.how and masks is not None:
-        policy = CropPolicy(masked=True)
-        found["masked-crop"] = _tensors(clip, crop_regions(picture, None, masks, policy, mean=clip.mean), policy)
+        found["crop"] = torch.stack([clip.preprocess(cut, policy=CROP_POLICIES["pad"])[0] for cut in cuts])
     return found
-
-
-def _tensors(clip: Clip, cuts: list[PIL.Image.Image], policy: CropPolicy) -> Crops:
-    return torch.stack([clip.preprocess(cut, policy=CROP_POLICIES[policy.shape])[0] for cut in cuts])

@@ -7,6 +7,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 from torch.nn.functional import interpolate
 
+from closeup._types import Boxes
 from closeup.errors import InputError
 from closeup.geometry import masks_to_boxes
 from closeup.regions.crops import CropPolicy, crop_corners
@@ -21,13 +22,14 @@ def masked_crops(
     size: tuple[int, int],
     policy: CropPolicy = OVSEG,
     *,
+    boxes: Boxes | None = None,
     black: tuple[float, float, float] = (0.0, 0.0, 0.0),
 ) -> tuple[Float[Tensor, "regions 3 rows cols"], Bool[Tensor, "regions rows cols"]]:
     """Return every mask's cut-out of a normalised image at a size, and the mask on it.
 
-    What lies outside of the mask is 0, which is the mean colour, or ``black`` (what black is normalised to) where the
-    policy fills with zeros. Values may overshoot by the bicubic filter; nothing is rounded. Masks are scaled to the
-    nearest pixel.
+    ``boxes`` are cut, the masks' own where there are none. What lies outside of the mask is 0, which is the mean
+    colour, or ``black`` (what black is normalised to) where the policy fills with zeros. Values may overshoot by the
+    bicubic filter; nothing is rounded. Masks are scaled to the nearest pixel.
 
     Raises:
         InputError: a policy that pads, masks of another size than the image, or a mask without a pixel.
@@ -47,7 +49,8 @@ def masked_crops(
         raise InputError(f"Mask {empty[0]} is empty: leave out regions without a pixel.")
     crops, shown = image.new_empty(len(masks), 3, *size), masks.new_empty(len(masks), *size)
     fill = image.new_tensor(black if policy.fill == "zero" else (0.0, 0.0, 0.0))[:, None, None]
-    corners = crop_corners(masks_to_boxes(masks), *image.shape[1:], policy.enlarge, policy.corners)
+    frames = masks_to_boxes(masks) if boxes is None else boxes
+    corners = crop_corners(frames, *image.shape[1:], policy.enlarge, policy.corners)
     for index, (x0, y0, x1, y1) in enumerate(corners):
         plane, pixels = masks[index, y0:y1, x0:x1], image[:, y0:y1, x0:x1]
         cut = torch.where(plane, pixels, fill) if policy.masked else pixels
