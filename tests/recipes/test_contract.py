@@ -19,6 +19,8 @@ from closeup.heads.c4 import C4
 from closeup.heads.c4_config import C4Config
 from closeup.heads.fvit import FVit
 from closeup.heads.fvit_config import FVitConfig
+from closeup.heads.maskformer import MaskFormer
+from closeup.heads.maskformer_config import MaskFormerConfig
 from closeup.heads.rpn import new_proposer
 from closeup.models.clip import Clip
 from closeup.models.load import load
@@ -26,6 +28,8 @@ from closeup.recipes.clipself import ClipSelf
 from closeup.recipes.clipself_config import ClipSelfConfig
 from closeup.recipes.config import TrainConfig
 from closeup.recipes.detection import Detection
+from closeup.recipes.maskadapt import MaskAdapt
+from closeup.recipes.maskadapt_config import MaskAdaptConfig
 from closeup.recipes.pretrain import Pretrain
 from closeup.recipes.recipe import Batch, Recipe
 from closeup.recipes.regionclip import RegionClip
@@ -78,7 +82,31 @@ def c4() -> Recipe:
     return detection(made)
 
 
+def masks() -> Recipe:
+    clip, world = load("random:tiny", device="cpu", precision="fp32"), World("train", count=16, size=(64, 96))
+    novel = [name in world.novel for name in world.names]
+    words = [None if new else label for label, new in enumerate(novel)]
+    torch.manual_seed(0)
+    parts = {"queries": 6, "channels": 32, "hidden": 16, "heads": 2, "layers": 2, "feed_forward": 32, "dropout": 0.0}
+    config = MaskFormerConfig().replace(**parts, words_hidden=24, temperature=0.1)
+    head = MaskFormer(clip, torch.randn(len(novel), clip.dim), novel, config)
+    return Detection(clip, head, world, words, size=64, masks=True)
+
+
+def maskadapt() -> Recipe:
+    clip = load("random:tiny", device="cpu", precision="fp32")
+    return MaskAdapt(clip, World("train", count=16, size=(64, 96)), MaskAdaptConfig(masks_per_picture=2))
+
+
+def mask_prompts() -> Recipe:
+    clip = load("random:tiny", device="cpu", precision="fp32")
+    return MaskAdapt(clip, World("train", count=16, size=(64, 96)), MaskAdaptConfig(tune="prompts", depth=2))
+
+
 RECIPES: dict[str, Callable[[], Recipe]] = {
+    "maskadapt": maskadapt,
+    "mask-prompts": mask_prompts,
+    "masks": masks,
     "fvit": fvit,
     "c4": c4,
     "pretrain": pretrain,

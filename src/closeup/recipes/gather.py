@@ -23,12 +23,11 @@ def gather(values: Shaped[Tensor, "rows ..."]) -> Shaped[Tensor, "all_rows ..."]
 
 
 def gather_ragged(values: Shaped[Tensor, "rows ..."]) -> Shaped[Tensor, "all_rows ..."]:
-    """Return the rows of every process in rank order, where each may have another number of them; no gradients."""
+    """Return the rows of every process as ``gather`` does, where each may have another number of them."""
     if not (dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1):
         return values
     counts: list[int] = gather(torch.tensor([len(values)], device=values.device)).tolist()
-    padded = values.new_zeros(max(counts), *values.shape[1:])
-    padded[: len(values)] = values.detach()
+    padded = torch.cat([values, values.new_zeros(max(counts) - len(values), *values.shape[1:])])
     parts = gather(padded).split(len(padded))
     return torch.cat([part[:count] for part, count in zip(parts, counts, strict=True)])
 

@@ -8,10 +8,11 @@ from typing import Any, TypeAlias
 
 from closeup.config import Config
 from closeup.errors import InputError, suggest
-from closeup.recipes import regionclip_config
+from closeup.recipes import maskadapt_config, regionclip_config
 from closeup.recipes.clipself import ClipSelf
 from closeup.recipes.clipself_config import paper, released, tiny
 from closeup.recipes.config import TrainConfig, fitted
+from closeup.recipes.maskadapt import MaskAdapt
 from closeup.recipes.recipe import Recipe
 from closeup.recipes.regionclip import RegionClip
 
@@ -46,6 +47,15 @@ REGISTRY: Mapping[str, Entry] = {
     "regionclip": Entry(
         RegionClip,
         {"paper": regionclip_config.paper, "clipself": regionclip_config.clipself, "tiny": regionclip_config.tiny},
+    ),
+    "maskadapt": Entry(
+        MaskAdapt,
+        {
+            "paper": maskadapt_config.paper,
+            "paper-prompts": maskadapt_config.paper_prompts,
+            "tiny": maskadapt_config.tiny,
+            "tiny-prompts": maskadapt_config.tiny_prompts,
+        },
     ),
 }
 """A new recipe is one entry."""

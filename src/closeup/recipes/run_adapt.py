@@ -18,6 +18,7 @@ from closeup.models.changes import save_changes
 from closeup.models.checkpoint import mismatches, save_local_dir
 from closeup.models.clip import Clip
 from closeup.models.load import load
+from closeup.models.mask_prompt import give_stored_prompts, prompts_of, stored_prompts
 from closeup.recipes.clipself import ClipSelf
 from closeup.recipes.regionclip import RegionClip
 from closeup.recipes.registry import get_recipe
@@ -153,10 +154,16 @@ def _take_over(clip: Clip, start: str | None) -> dict[str, Any]:
     if start is None:
         return {}
     begun = load(start, device=clip.device)
-    problems = mismatches(clip.model.state_dict(), begun.model.state_dict())
+    theirs = begun.model.state_dict()
+    if prompts_of(clip.tower) is None:
+        give_stored_prompts(clip.tower, theirs, repr(start))
+    ours = clip.model.state_dict()
+    # New prompts stay where the model to start from has none.
+    theirs = {**stored_prompts(ours), **theirs}
+    problems = mismatches(ours, theirs)
     if problems:
         raise ModelError(f"{start!r} was not adapted from {clip.name!r}: {'; '.join(problems[:3])}.")
-    clip.model.load_state_dict(begun.model.state_dict())
+    clip.model.load_state_dict(theirs)
     return {"start": {"name": start, "fingerprint": begun.fingerprint}}
 
 
