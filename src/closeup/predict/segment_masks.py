@@ -1,0 +1,233 @@
+"""A word for every pixel by way of masks: a proposer outlines, CLIP looks at each outline, both say what it is."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from closeup._types import IGNORE, Embeddings, ImageLike, Images
+from closeup.data.images import open_image
+from closeup.errors import InputError, suggest
+from closeup.geometry import Placement
+from closeup.heads.mask_proposer import MaskProposer
+from closeup.match import reduce_synonyms, score, word_weights
+from closeup.match.mask_words import ensemble, paint
+from closeup.models.clip import Clip
+from closeup.models.encode_regions import MaskStack
+from closeup.models.preprocess import renormalised
+from closeup.predict.pixels import best_words
+from closeup.predict.provenance import as_size, describe
+from closeup.predict.results import SegmentationResult
+from closeup.predict.words import Words, as_bank
+from closeup.regions import as_masks, check_masks
+from closeup.regions.masked_crops import masked_crops
+from closeup.text import Templates, TextBank
+
+WEIGHT = 0.7
+"""CLIP's share in a score: OVSeg's for ADE20K; 0.6 for Pascal Context, 0.45 for VOC."""
+THRESHOLD = 0.4
+"""The probability above which a pixel is part of a mask: OVSeg's with ViT-L/14; 0.5 with ViT-B/16."""
+LOOKS = ("mask-prompt", "masked-crop")
+"""How CLIP looks at a mask."""
+BUDGET = 2**27
+"""Scores of words at places that exist at once; above it they are painted as coarse as the masks are."""
+
+Tell = Callable[[int, int], object]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Outlined:
+    """What a proposer found in one picture, on the part of its canvas that shows it.
+
+    ``logits`` are the masks' at the size that the picture has there, ``coarse`` those that they come from; ``words``
+    the proposer's table with no object last.
+    """
+
+    image: Float[Tensor, "3 height width"]
+    logits: Float[Tensor, "masks height width"]
+    coarse: Float[Tensor, "masks rows cols"]
+    words: Float[Tensor, "masks columns"]
+
+
+@torch.inference_mode()
+def segment_masks(
+    clip: Clip,
+    proposer: MaskProposer,
+    image: ImageLike,
+    words: Words,
+    *,
+    weight: float = WEIGHT,
+    novel_weight: float | None = None,
+    threshold: float = THRESHOLD,
+    how: str = "mask-prompt",
+    templates: str | Templates | None = None,
+    batch: int = 32,
+    on_progress: Tell | None = None,
+) -> SegmentationResult:
+    """Return the best word for every pixel, from a proposer's masks and what two models say of them (OVSeg).
+
+    The proposer's probabilities ``p`` of a mask and CLIP's ``q``, which sees it cut out, are fused to ``p^(1-w) q^w``,
+    and each pixel sums its masks' scores, weighed by how much they cover it.
+
+    Args:
+        clip: Says what a masked crop shows; best adapted by ``maskadapt``.
+        proposer: Outlines things and grounds, and says what they are in its own way.
+        image: The image.
+        words: Whichever words.
+        weight: CLIP's share ``w``; 0 is the proposer alone, 1 CLIP alone.
+        novel_weight: Its share for words that the proposer did not learn (None: the same).
+        threshold: The probability above which a pixel is part of a mask that is cut out.
+        how: ``mask-prompt``, or ``masked-crop`` for a CLIP without prompts.
+        templates: Name of a template set or the set itself (None: "simple", or those of the bank).
+        batch: Crops that are encoded at a time.
+        on_progress: Told how many crops are done, and of how many.
+
+    Raises:
+        InputError: a setting outside its range, prompts of a CLIP that has none, or what is no image.
+
+    Source: OVSeg (arXiv 2210.04150), ``facebookresearch/ov-seg`` ``open_vocab_seg/ovseg_model.py``. Scores are
+    brought to the original pixels from the canvas, as there.
+    """
+    _check(weight, threshold, how, batch)
+    bank = as_bank(clip, words, templates)
+    picture = open_image(image)
+    canvas, placement = proposer.clip.preprocess(picture, policy="longest-pad-corner", size=proposer.size)
+    found = outlined(proposer, canvas[None], placement, own_bank(proposer.clip, clip, bank))
+    masks = found.logits.sigmoid()
+    planes = masks > threshold
+    valid = planes.flatten(1).any(dim=1)
+    seen = renormalised(found.image[None], proposer.clip.image_preprocess, clip.image_preprocess)[0]
+    named = clip.logit_scale * score(looks(clip, seen, planes[valid], how, batch, on_progress), bank.to(clip.device))
+    logits = named.new_zeros(len(masks), len(bank))
+    logits[valid] = named
+    share: float | Tensor = weight
+    if novel_weight is not None:
+        share = word_weights(proposer.marks(bank.names), base_weight=weight, novel_weight=novel_weight).to(logits)
+    fused = ensemble(found.words.to(logits), logits, share, valid)
+    fine = len(bank) * masks[0].numel() <= BUDGET
+    cells = paint(fused, masks if fine else found.coarse.sigmoid()).cpu()
+    best = best_words(cells, (picture.height, picture.width))
+    made = describe(
+        clip,
+        bank,
+        region_encoder=how,
+        route=proposer.head.config.route,
+        image_size=as_size(proposer.clip, proposer.size),
+        proposer=proposer.name,
+        weight=weight,
+        novel_weight=novel_weight,
+        threshold=threshold,
+    )
+    size = (picture.height, picture.width)
+    return SegmentationResult(image, size, best.labels, best.scores, cells, bank.names, made)
+
+
+@torch.inference_mode()
+def segment_given_masks(
+    clip: Clip,
+    image: ImageLike,
+    masks: MaskStack,
+    words: Words,
+    *,
+    how: str = "mask-prompt",
+    templates: str | Templates | None = None,
+    batch: int = 8,
+) -> SegmentationResult:
+    """Return the best word for every pixel from masks that are given, by what CLIP says of each; none is background.
+
+    Where masks overlap the surer one speaks. ``how`` is any region encoder that takes masks.
+
+    Raises:
+        InputError: as ``encode_regions``.
+    """
+    picture = open_image(image)
+    bank = as_bank(clip, words, templates)
+    planes = as_masks(masks)
+    size = (picture.height, picture.width)
+    if len(planes):
+        check_masks(planes, *size)
+        (regions,) = clip.encode_regions(picture, masks=planes, how=how, batch=batch)
+        shares = (clip.logit_scale * score(regions.cpu(), bank)).softmax(dim=1)
+    else:
+        planes, shares = torch.zeros(0, *size, dtype=torch.bool), torch.zeros(0, len(bank))
+    sure, labels = shares.max(dim=1)
+    scores, label_map = torch.zeros(size), torch.full(size, IGNORE)
+    for row in sure.argsort().tolist():
+        scores[planes[row]], label_map[planes[row]] = sure[row], labels[row]
+    coarse = _coarse(planes)
+    cells = torch.stack([coarse.mul(share[:, None, None]).amax(dim=0) for share in shares.T]) if len(planes) else None
+    return SegmentationResult(
+        image,
+        size,
+        label_map,
+        scores,
+        torch.zeros(len(bank), 1, 1) if cells is None else cells,
+        bank.names,
+        describe(clip, bank, region_encoder=how, route="value", image_size=as_size(clip, None), masks=len(planes)),
+    )
+
+
+def outlined(proposer: MaskProposer, canvas: Images, placement: Placement, bank: TextBank) -> Outlined:
+    """Return the masks of one picture on its canvas, in the top left corner, and the proposer's words for them."""
+    found = proposer.head.find(canvas.to(proposer.clip.device))
+    logits = found.masks[0]
+    height, width = (round(side) for side in (placement.content[3], placement.content[2]))
+    rows, cols = (max(1, round(side * have / whole)) for side, have, whole in _sides(logits, canvas, (height, width)))
+    fine = F.interpolate(logits[None], canvas.shape[2:], mode="bilinear", align_corners=False)[0, :, :height, :width]
+    strings = proposer.head.logits(found.embeddings[0], bank.embeddings.to(logits.device))
+    named = reduce_synonyms(strings[:, :-1], bank.owner.to(logits.device), len(bank))
+    table = torch.cat([named, strings[:, -1:]], dim=1)
+    return Outlined(canvas[0, :, :height, :width], fine, logits[:, :rows, :cols], table)
+
+
+def own_bank(mine: Clip, theirs: Clip, bank: TextBank) -> TextBank:
+    """Return a bank as another CLIP's text tower has it: the same where the towers are."""
+    return bank if mine.text_fingerprint == theirs.text_fingerprint else as_bank(mine, bank.vocabulary, bank.templates)
+
+
+def looks(
+    clip: Clip,
+    image: Float[Tensor, "3 height width"],
+    planes: Bool[Tensor, "masks height width"],
+    how: str,
+    batch: int,
+    on_progress: Tell | None = None,
+) -> Embeddings:
+    """Return what CLIP sees of each mask of a picture, cut out as OVSeg cuts; L2-normalised."""
+    parts = [torch.zeros(0, clip.dim, device=clip.device)]
+    for start in range(0, len(planes), batch):
+        crops, shown = masked_crops(image, planes[start : start + batch], clip.image_size)
+        if how == "mask-prompt":
+            parts.append(clip.encode_masked(crops, shown, normalize=True))
+        else:
+            parts.append(clip.encode_image(crops, normalize=True))
+        if on_progress is not None:
+            on_progress(min(start + batch, len(planes)), len(planes))
+    return torch.cat(parts)
+
+
+def _check(weight: float, threshold: float, how: str, batch: int) -> None:
+    if how not in LOOKS:
+        raise InputError(f"Unknown way to look at a mask: {how!r}. {suggest(how, LOOKS)}")
+    if not 0 <= weight <= 1 or not 0 <= threshold < 1 or batch < 1:
+        raise InputError(
+            f"A weight of {weight}, a threshold of {threshold}, {batch} crops at a time: give 0 to 1, 0 to below 1, "
+            "and 1 or more."
+        )
+
+
+def _sides(logits: Tensor, canvas: Tensor, shown: Sequence[int]) -> list[tuple[int, int, int]]:
+    """Return for rows and columns: how many pixels show the picture, how many cells and pixels the canvas has."""
+    return list(zip(shown, logits.shape[1:], canvas.shape[2:], strict=True))
+
+
+def _coarse(planes: Bool[Tensor, "masks height width"], longest: int = 256) -> Float[Tensor, "masks _ _"]:
+    height, width = planes.shape[1:]
+    scale = min(1.0, longest / max(height, width))
+    size = (max(1, round(height * scale)), max(1, round(width * scale)))
+    return F.adaptive_avg_pool2d(planes[:, None].float(), size)[:, 0] if len(planes) else planes.float()
