@@ -44,7 +44,7 @@ def blocks(seed: int, parts: int = 7, *, crowds: bool = True) -> tuple[Segments,
         for part in range(1, parts + 1):
             if base is None or rng.random() < 0.3:
                 top, left = rng.integers(0, size[0] - 6), rng.integers(0, size[1] - 6)
-                box = [top, left, top + rng.integers(6, 24), left + rng.integers(6, 30)]
+                box = [int(side) for side in (top, left, top + rng.integers(6, 24), left + rng.integers(6, 30))]
                 label = int(rng.integers(CLASSES))
             else:
                 box, label = base[part - 1]

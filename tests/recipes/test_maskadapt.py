@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from torch import Tensor
 
 from closeup.data.record import Record
 from closeup.data.world import World
@@ -67,7 +68,7 @@ def test_the_loss_is_that_of_pairs_one_by_one(tune: Tune) -> None:
                 for row, label in enumerate(labels):
                     rivals = [c for c, other in enumerate(labels) if c == row or other != label or equal == "negatives"]
                     total -= float(table[row, row] - table[row, rivals].logsumexp(dim=0))
-            again = MaskAdapt(tiny(), WORLD, replace(ALL, tune=tune, equal_nouns=equal))  # type: ignore[arg-type]
+            again = MaskAdapt(tiny(), WORLD, replace(ALL, tune=tune, equal_nouns=equal))
             again.module.load_state_dict(recipe.module.state_dict())
             assert float(again.module(batch)["loss"]) == pytest.approx(total / (2 * len(labels)), rel=1e-4)
 

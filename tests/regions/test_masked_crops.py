@@ -36,7 +36,8 @@ def test_the_official_crops(golden: Golden) -> None:
         assert torch.equal(valid, golden[f"out/{name}/valid"] > 0)
         masks = planes[valid]
         assert torch.equal(masks_to_boxes(masks), golden[f"out/{name}/tight_boxes"])
-        corners = crop_corners(masks_to_boxes(masks), *image.shape[1:], policy.enlarge, policy.corners)
+        height, width = image.shape[1:]
+        corners = crop_corners(masks_to_boxes(masks), height, width, policy.enlarge, policy.corners)
         assert corners == [tuple(map(int, row)) for row in golden[f"out/{name}/boxes"].tolist()]
         crops, shown = masked_crops(normalised(image), masks, (224, 224), policy)
         assert torch.equal(shown[:, None], golden[f"out/{name}/masks_224"] > 0)
@@ -77,8 +78,10 @@ def test_antialiased_crops_are_pils() -> None:
 def test_black_is_black() -> None:
     image, masks = scene()
     x0, y0, x1, y1 = masks_to_boxes(masks[:1]).int()[0].tolist()
-    black: tuple[float, float, float] = tuple((-MEAN / DEVIATION).flatten().tolist())  # type: ignore[assignment]
-    crops, _ = masked_crops(normalised(image), masks[:1], (y1 - y0, x1 - x0), replace(OVSEG, fill="zero"), black=black)
+    red, green, blue = (-MEAN / DEVIATION).flatten().tolist()
+    crops, _ = masked_crops(
+        normalised(image), masks[:1], (y1 - y0, x1 - x0), replace(OVSEG, fill="zero"), black=(red, green, blue)
+    )
     expected = normalised(torch.where(masks[0], image, 0.0))[:, y0:y1, x0:x1]
     torch.testing.assert_close(crops[0], expected, atol=1e-5, rtol=1e-5)
 

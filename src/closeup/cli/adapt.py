@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Literal
 
-from closeup.cli.adapt_options import AdaptOptions
-from closeup.cli.evaluate_forgetting import report_lines
+from closeup.cli.adapt_options import AdaptOptions, MapOptions
+from closeup.cli.evaluate_forgetting import MeasureOptions, report_lines
 from closeup.cli.fields import Flag, Maybe
 from closeup.cli.files import check_folder, counted
 from closeup.cli.output import show, show_json
@@ -21,7 +21,7 @@ NO_REPORT = "none"
 
 
 @dataclass(frozen=True)
-class ClipSelf(AdaptOptions):
+class ClipSelf(MapOptions):
     """Teach a CLIP's dense map what it knows about cut-out regions (CLIPSelf, arXiv 2310.01403). Needs no labels.
 
     A frozen copy of the model looks at parts of a picture cut out, and the model learns to see the same in the map
@@ -66,7 +66,7 @@ class ClipSelf(AdaptOptions):
 
 
 @dataclass(frozen=True, kw_only=True)
-class RegionClip(AdaptOptions):
+class RegionClip(MapOptions):
     """Teach a CLIP's regions the words that captions use (RegionCLIP, arXiv 2112.09106).
 
     A frozen copy of the model says which concept each region shows, where it is sure; the model learns to tell these
@@ -130,7 +130,53 @@ class RegionClip(AdaptOptions):
         return super().config() | own | given
 
 
-Options = {"clipself": ClipSelf, "regionclip": RegionClip}
+@dataclass(frozen=True)
+class MaskAdapt(AdaptOptions):
+    """Teach a CLIP to read crops of which all but a mask is blank (OVSeg, arXiv 2210.04150).
+
+    The image tower learns from masks and their nouns, or mask prompts do, learned tokens in the place of what is blank,
+    and leave the CLIP as it is; the paper's best is the one after the other. Masks with nouns are mined from captions
+    by closeup pairs, or are a data set's own.
+
+        closeup pairs --images coco-captions:/data/coco --masks my-masks --out pairs/
+        closeup adapt maskadapt --images pairs:pairs/ --model ViT-B-16/openai --out my-clip
+        closeup adapt maskadapt --images pairs:pairs/ --start my-clip --preset paper-prompts --model ... --out mine
+        closeup segment photo.jpg --method ovseg --model mine --masks my-masks --words words.txt
+
+    The model is a folder that open_clip loads as local-dir:FOLDER, mask prompts beside its weights; the log and the
+    state to resume from lie beside it in a folder of the same name with -run added.
+    """
+
+    recipe: ClassVar[str] = "maskadapt"
+
+    preset: str = "paper"
+    """The settings not given here: "paper" (the image tower: batch 256, 5 epochs) or "paper-prompts" (mask prompts
+    alone), and for small models "tiny" or "tiny-prompts"."""
+
+    depth: Maybe[int] = None
+    """Places where prompts enter, the first before the first block; 3 in the paper."""
+
+    masks_per_picture: Maybe[int] = None
+    """Masks of a picture in one step; 1 in the paper, whose pictures are the masks."""
+
+    templates: Maybe[str] = None
+    """The sentences around a noun, a set such as "simple" or "vild-14"."""
+
+    equal_nouns: Literal["apart", "negatives"] = "apart"
+    """Whether crops of one noun in a batch are left out of each other's loss, or are negatives as in the official
+    code."""
+
+    def config(self) -> dict[str, Any]:
+        """Return the recipe's settings that are given."""
+        given = {name: getattr(self, name) for name in ("depth", "masks_per_picture", "templates")}
+        return {name: value for name, value in given.items() if value is not None} | {"equal_nouns": self.equal_nouns}
+
+    def measuring(self) -> MeasureOptions:
+        """Return how gained and forgotten are measured: on masked crops."""
+        return replace(super().measuring(), how=("masked-crop", "crop"))
+
+
+Options = {"clipself": ClipSelf, "regionclip": RegionClip, "maskadapt": MaskAdapt}
 
 
 def run(options: AdaptOptions) -> int:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
@@ -29,7 +29,7 @@ TRAINING = (
 
 @dataclass(frozen=True)
 class AdaptOptions:
-    """Pictures, model and regions; how long and how fast; what is saved and measured."""
+    """Pictures and model; how long and how fast; what is saved and measured."""
 
     recipe: ClassVar[str]
 
@@ -51,42 +51,9 @@ class AdaptOptions:
     preset: str = "paper"
     """The settings not given here."""
 
-    regions_from: RegionsFrom = "auto"
-    """Whose boxes or masks: the data set's, or those found in the pictures themselves, as by closeup propose; "auto" is
-    the data set's where it has them, else found."""
-
-    splits: Maybe[int] = None
-    """The most rows or columns of a grid of patches, 6 in the paper."""
-
-    max_regions: Maybe[int] = None
-    """Regions of one picture in one step: 20 for CLIPSelf, 100 for RegionCLIP unless given."""
-
-    size: Maybe[int] = None
-    """Longest side in pixels at which the student sees pictures; 64 patches unless given, for
-    RegionCLIP on CLIP's ResNets 1333."""
-
-    scales: Maybe[tuple[int, ...]] = None
-    """Sizes of which each step draws one for the student."""
-
-    blocks: Maybe[int] = None
-    """How many of the last blocks learn; all unless given."""
-
-    route: str = "value"
-    """How the student's last block is replaced to keep features local."""
-
-    window: Maybe[Window] = None
-    """Cells along a side of windows that the student's attention stays inside, or "native" for the grid that the model
-    was trained on; attention over the whole map unless given."""
-
     alpha: float = 1.0
     """The share of the adapted model in what is saved, the rest is the model as it was; the paper's is 0.7 for ViT-B/16
     and 0.95 for ViT-L/14."""
-
-    cache: Maybe[Path] = None
-    """A folder that keeps the teacher's embeddings from visit to visit, and from run to run."""
-
-    precompute: Flag = False
-    """Fill the cache before training, with all that may be drawn."""
 
     steps: Maybe[int] = None
     """Optimiser steps; the preset's number of epochs unless given."""
@@ -149,15 +116,7 @@ class AdaptOptions:
 
     def config(self) -> dict[str, Any]:
         """Return the recipe's settings that are given."""
-        told: dict[str, Any] = {"max_split": self.splits, "size": self.size, "blocks": self.blocks}
-        # Sizes to draw from are a preset's, and would undo a size that is given.
-        scales = () if self.size is not None and self.scales is None else self.scales
-        told |= {"scales": scales, "max_regions": self.max_regions}
-        return {name: value for name, value in told.items() if value is not None} | {
-            "regions_from": self.regions_from,
-            "route": self.route,
-            "window": self.window,
-        }
+        return {}
 
     def training(self) -> dict[str, Any]:
         """Return the loop's settings that are given."""
@@ -176,8 +135,6 @@ class AdaptOptions:
             config=self.config(),
             training=self.training(),
             alpha=self.alpha,
-            cache=self.cache,
-            precompute=self.precompute,
             dtype=self.dtype,
             form=self.form,
         )
@@ -188,8 +145,63 @@ class AdaptOptions:
             data=self.report,
             limit=self.report_limit,
             close_ups=self.report_close_ups,
-            route=self.route,
-            window=self.window,
-            size=self.size,
             precision="fp32" if self.precision == "fp32" else "auto",
         )
+
+
+@dataclass(frozen=True)
+class MapOptions(AdaptOptions):
+    """What recipes that teach the dense map are told besides: regions, the student's size, the teacher's cache."""
+
+    regions_from: RegionsFrom = "auto"
+    """Whose boxes or masks: the data set's, or those found in the pictures themselves, as by closeup propose; "auto" is
+    the data set's where it has them, else found."""
+
+    splits: Maybe[int] = None
+    """The most rows or columns of a grid of patches, 6 in the paper."""
+
+    max_regions: Maybe[int] = None
+    """Regions of one picture in one step: 20 for CLIPSelf, 100 for RegionCLIP unless given."""
+
+    size: Maybe[int] = None
+    """Longest side in pixels at which the student sees pictures; 64 patches unless given, for
+    RegionCLIP on CLIP's ResNets 1333."""
+
+    scales: Maybe[tuple[int, ...]] = None
+    """Sizes of which each step draws one for the student."""
+
+    blocks: Maybe[int] = None
+    """How many of the last blocks learn; all unless given."""
+
+    route: str = "value"
+    """How the student's last block is replaced to keep features local."""
+
+    window: Maybe[Window] = None
+    """Cells along a side of windows that the student's attention stays inside, or "native" for the grid that the model
+    was trained on; attention over the whole map unless given."""
+
+    cache: Maybe[Path] = None
+    """A folder that keeps the teacher's embeddings from visit to visit, and from run to run."""
+
+    precompute: Flag = False
+    """Fill the cache before training, with all that may be drawn."""
+
+    def config(self) -> dict[str, Any]:
+        """Return the recipe's settings that are given."""
+        told: dict[str, Any] = {"max_split": self.splits, "size": self.size, "blocks": self.blocks}
+        # Sizes to draw from are a preset's, and would undo a size that is given.
+        scales = () if self.size is not None and self.scales is None else self.scales
+        told |= {"scales": scales, "max_regions": self.max_regions}
+        return {name: value for name, value in told.items() if value is not None} | {
+            "regions_from": self.regions_from,
+            "route": self.route,
+            "window": self.window,
+        }
+
+    def adaptation(self) -> Adaptation:
+        """Return what is to be done."""
+        return replace(super().adaptation(), cache=self.cache, precompute=self.precompute)
+
+    def measuring(self) -> MeasureOptions:
+        """Return how gained and forgotten are measured: on the map as the student has it."""
+        return replace(super().measuring(), route=self.route, window=self.window, size=self.size)

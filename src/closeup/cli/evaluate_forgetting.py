@@ -40,7 +40,8 @@ class MeasureOptions:
     """Close-ups of the world that whole-image tasks ask about, where the data is the world."""
 
     how: tuple[Encoder, ...] = ("dense", "crop")
-    """The region encoders: what is gained is counted on the dense map, crops are what it may come up to."""
+    """The region encoders: what is gained is counted on the first, the others are what it may come up to. Masked crops
+    are seen with the model's mask prompts where it has some."""
 
     templates: str = "vild-63"
     """The sentences around class names: a set such as "simple"."""
@@ -101,7 +102,9 @@ class MeasureOptions:
     def compare(self, before: Clip, after: Clip, reader: Reader) -> ForgettingReport:
         """Measure two models."""
         return ForgettingReport(
-            self.measure(before, reader, "measuring before"), self.measure(after, reader, "measuring after")
+            self.measure(before, reader, "measuring before"),
+            self.measure(after, reader, "measuring after"),
+            taught=self.how[0],
         )
 
 
@@ -125,12 +128,14 @@ def report_lines(report: ForgettingReport, data: str) -> Sequence[RenderableType
 class Forgetting:
     """Measure what an adapted model gained on regions, and what it forgot about whole images.
 
-    Gained is top-1 of region recognition from the dense map. Forgotten is zero-shot classification and image-text
-    retrieval, on close-ups of the world, or wherever records have a label for the whole image or captions.
+    Gained is top-1 of region recognition, from the dense map unless --how begins otherwise. Forgotten is zero-shot
+    classification and image-text retrieval, on close-ups of the world, or wherever records have a label for the whole
+    image or captions.
 
         closeup evaluate forgetting --before tiny --after my-clip
         closeup evaluate forgetting --before ViT-B-16/openai --after my-clip --data coco-captions:/data/coco --json
         closeup evaluate forgetting --before tiny --after my-clip --limit 100 --how dense --out report.json
+        closeup evaluate forgetting --before tiny --after my-mask-clip --how masked-crop crop
     """
 
     before: str

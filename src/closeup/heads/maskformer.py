@@ -129,8 +129,9 @@ class MaskFormer(nn.Module):
     def _logits(
         self, layer: Float[Tensor, "batch queries hidden"], words: Embeddings
     ) -> Float[Tensor, "batch queries columns"]:
-        embeddings = self.meaning(layer)
-        return self.logits(embeddings.flatten(0, 1), words).unflatten(0, embeddings.shape[:2])
+        embeddings: Tensor = self.meaning(layer)
+        logits: Tensor = self.logits(embeddings.flatten(0, 1), words).unflatten(0, embeddings.shape[:2])
+        return logits
 
     def _masked(
         self, layer: Float[Tensor, "batch queries hidden"], pixels: Float[Tensor, "batch channels lines columns"]

@@ -21,7 +21,7 @@ from closeup._types import Boxes, DenseMap, Embeddings, ImageLike, Images, Masks
 from closeup.data.images import open_image
 from closeup.errors import InputError, suggest
 from closeup.geometry import Placement
-from closeup.models.preprocess import Size
+from closeup.models.preprocess import Size, sides_of
 from closeup.models.routes import Route
 from closeup.regions import (
     CropPolicy,
@@ -218,7 +218,7 @@ def _encode_masked(
     prompted: bool,
 ) -> list[Embeddings]:
     counts: list[int] = []
-    target = clip.image_size if size is None else (size, size) if isinstance(size, Integral) else size
+    target = clip.image_size if size is None else sides_of(size)
     red, green, blue = (-mean / std for mean, std in zip(clip.mean, clip.std, strict=True))
 
     def cuts() -> Iterator[tuple[Tensor, Tensor]]:

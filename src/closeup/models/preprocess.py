@@ -74,7 +74,7 @@ class Preprocess:
         if policy not in POLICIES:
             raise InputError(f"Unknown preprocessing policy {policy!r}. {suggest(policy, POLICIES)}")
         picture = open_image(image)
-        target = self.size if size is None else _sides(size)
+        target = self.size if size is None else sides_of(size)
         resized = resized_size((picture.height, picture.width), target, policy, patch)
         canvas = resized if policy in ("longest", "fit", "native") else target
         placement = _place((picture.height, picture.width), resized, canvas, policy)
@@ -138,7 +138,8 @@ def _place(original: Size, resized: Size, canvas: Size, policy: str) -> Placemen
     return Placement(original, canvas, float(left), float(top), float(resized[1]), float(resized[0]))
 
 
-def _sides(size: object) -> Size:
+def sides_of(size: object) -> Size:
+    """Return height and width in pixels of a side, or of both; InputError for anything else, or below one pixel."""
     sides = (size, size) if isinstance(size, Integral) else size
     if not (isinstance(sides, Sequence) and len(sides) == 2 and all(isinstance(side, Integral) for side in sides)):
         raise InputError(f"The image size {size!r} is not a side or (height, width) in whole pixels.")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from typing import Any
 
@@ -17,6 +17,7 @@ from closeup.data.world.probe import Question, attribute_probe
 from closeup.errors import InputError
 from closeup.evaluate import Retrieval
 from closeup.models.clip import Clip
+from closeup.models.mask_prompt import prompts_of
 from closeup.models.preprocess import Size
 from closeup.models.routes import Route
 from closeup.models.windows import Window
@@ -31,9 +32,18 @@ CLOSE_UPS = 600
 """Close-ups of the world that a report asks about."""
 
 
-def evaluate_forgetting(before: Clip, after: Clip, reader: Reader, **settings: Any) -> ForgettingReport:  # noqa: ANN401
-    """Return what ``after`` gained and forgot against ``before``; settings as for ``measure``."""
-    return ForgettingReport(measure(before, reader, **settings), measure(after, reader, **settings))
+def evaluate_forgetting(
+    before: Clip,
+    after: Clip,
+    reader: Reader,
+    *,
+    how: Sequence[str] = ("dense", "crop"),
+    **settings: Any,  # noqa: ANN401
+) -> ForgettingReport:
+    """Return what ``after`` gained, on the first region encoder, and forgot; settings as for ``measure``."""
+    return ForgettingReport(
+        measure(before, reader, how=how, **settings), measure(after, reader, how=how, **settings), taught=how[0]
+    )
 
 
 def measure(
@@ -61,7 +71,7 @@ def measure(
     Args:
         clip: The model.
         reader: The records, all of the kind of the first.
-        how: The region encoders.
+        how: The region encoders; masked crops are seen with the model's mask prompts where it has some.
         templates: The sentences around class names.
         route: How the last block is replaced in the dense map.
         window: Cells along a side of windows that attention stays inside in the dense map.
@@ -77,10 +87,11 @@ def measure(
     tasks = tasks_of(reader)
     figures: list[Figure] = []
     if REGIONS in tasks:
+        own = {_own(clip, encoder): encoder for encoder in how}
         report = evaluate_regions(
             clip,
             reader,
-            how=how,
+            how=tuple(own),
             templates=templates,
             route=route,
             window=window,
@@ -89,7 +100,7 @@ def measure(
             workers=workers,
             on_progress=on_progress,
         )
-        figures += _of_regions(report)
+        figures += _of_regions(report, own)
     if isinstance(reader, World):
         figures += measure_close_ups(clip, close_ups, workers=workers, on_progress=on_progress)
     elif tasks - {REGIONS}:
@@ -126,13 +137,17 @@ def tasks_of(reader: Reader) -> frozenset[str]:
     return frozenset(task for task, there in allowed.items() if there)
 
 
-def _of_regions(report: RegionReport) -> list[Figure]:
+def _own(clip: Clip, encoder: str) -> str:
+    return "mask-prompt" if encoder == "masked-crop" and prompts_of(clip.tower) is not None else encoder
+
+
+def _of_regions(report: RegionReport, called: Mapping[str, str]) -> list[Figure]:
     figures = []
     for encoder, shape in report.found:
         for kind in ("things", "stuff"):
             found = report.recognition(encoder, shape, kind)
             if count := int(found.counts.sum()):
-                figures.append(Figure(REGIONS, f"{encoder} {shape}, {kind}", count, found.macro()))
+                figures.append(Figure(REGIONS, f"{called[encoder]} {shape}, {kind}", count, found.macro()))
     return figures
 
 

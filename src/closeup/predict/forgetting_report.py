@@ -13,7 +13,6 @@ REGIONS = "regions"
 CLASSIFICATION = "classification"
 RETRIEVAL = "retrieval"
 
-DENSE = "dense "
 FIRST = "R@1"
 
 Row: TypeAlias = dict[str, str | int | float]
@@ -43,12 +42,15 @@ class Figures:
 class ForgettingReport(Report):
     """What an adapted model gained and forgot against the model that it was adapted from.
 
+    ``taught`` is the region encoder on which gain is counted.
+
     Raises:
         InputError: the two were not measured on the same things.
     """
 
     before: Figures
     after: Figures
+    taught: str = "dense"
 
     def __post_init__(self) -> None:
         asked = [[(one.task, one.name, one.count) for one in side.figures] for side in (self.before, self.after)]
@@ -57,8 +59,13 @@ class ForgettingReport(Report):
 
     @property
     def gained(self) -> dict[str, float]:
-        """Percentage points of top-1 by which regions are recognised better from the dense map, per kind of region."""
-        return {row.name.removeprefix(DENSE): gain for row, gain in self._gains() if _is_dense(row)}
+        """Percentage points of top-1 by which regions are recognised better by what was taught, per kind of region."""
+        start = f"{self.taught} "
+        return {
+            row.name.removeprefix(start): gain
+            for row, gain in self._gains()
+            if row.task == REGIONS and row.name.startswith(start)
+        }
 
     @property
     def forgotten(self) -> dict[str, float]:
@@ -110,7 +117,3 @@ def figures_to_dict(figures: Figures) -> dict[str, Any]:
 
 
 _SHORT = {CLASSIFICATION: "zero-shot classification", RETRIEVAL: "retrieval R@1"}
-
-
-def _is_dense(row: Figure) -> bool:
-    return row.task == REGIONS and row.name.startswith(DENSE)

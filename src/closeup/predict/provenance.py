@@ -9,7 +9,7 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import Any, TypeAlias
 
 from closeup.models.clip import Clip
-from closeup.models.preprocess import Size
+from closeup.models.preprocess import Size, sides_of
 from closeup.models.routes import Route
 from closeup.text import TextBank
 
@@ -79,7 +79,7 @@ def as_size(clip: Clip, size: int | Size | None) -> Size:
     """Return the height and width that ``size`` stands for: a side, both, or None for the model's own."""
     if size is None:
         return clip.image_size
-    return (size, size) if isinstance(size, int) else size
+    return sides_of(size)
 
 
 def _version() -> str:

@@ -117,7 +117,8 @@ class MaskAdapt(Recipe):
         seen = [_zoomed(crop, mask, self.config.least_area, rng) for crop, mask in zip(crops, shown, strict=True)]
         if not seen:
             return Cut(crops, shown, record.labels[rows])
-        return Cut(*(torch.stack(column) for column in zip(*seen, strict=True)), record.labels[rows])
+        crops, shown = (torch.stack(column) for column in zip(*seen, strict=True))
+        return Cut(crops, shown, record.labels[rows])
 
     def collate(self, samples: Sequence[Cut]) -> dict[str, Tensor]:
         """Lay the crops of all pictures side by side."""

@@ -50,7 +50,8 @@ def masked_crops(
     crops, shown = image.new_empty(len(masks), 3, *size), masks.new_empty(len(masks), *size)
     fill = image.new_tensor(black if policy.fill == "zero" else (0.0, 0.0, 0.0))[:, None, None]
     frames = masks_to_boxes(masks) if boxes is None else boxes
-    corners = crop_corners(frames, *image.shape[1:], policy.enlarge, policy.corners)
+    height, width = image.shape[1:]
+    corners = crop_corners(frames, height, width, policy.enlarge, policy.corners)
     for index, (x0, y0, x1, y1) in enumerate(corners):
         plane, pixels = masks[index, y0:y1, x0:x1], image[:, y0:y1, x0:x1]
         cut = torch.where(plane, pixels, fill) if policy.masked else pixels
