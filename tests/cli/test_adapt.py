@@ -12,6 +12,8 @@ import torch
 from closeup.data.registry import open_reader
 from closeup.models import Clip, load
 from closeup.models.blend import blend
+from closeup.models.mask_prompt import prompts_of
+from closeup.predict import evaluate_regions
 from closeup.predict.forgetting import evaluate_forgetting
 from commands import Run, files_below
 from tiny_towers import images
@@ -233,3 +235,39 @@ def test_what_is_wrong_is_one_line_and_no_model_is_written(
     assert ran.err.startswith("closeup: error: ")
     assert ran.err.count("\n") == 1
     assert files_below(tmp_path) == before
+
+
+def test_prompts_follow_the_tower_and_gain_is_counted_on_masked_crops(
+    closeup: Run, small_clip_folder: Path, tmp_path: Path
+) -> None:
+    short = (*SHORT[2:], "--masks-per-picture", "3")
+    words = [
+        "adapt",
+        "maskadapt",
+        "--images",
+        "world?count=4&size=64&shapes=base",
+        "--model",
+        small_clip_folder,
+        *short,
+    ]
+    tower = closeup(*words, "--out", "tower", *NO_REPORT)
+    assert tower.code == 0, tower.err
+    assert prompts_of(load(tmp_path / "tower").tower) is None
+    report = ("--report", WORLD, "--report-limit", "2", "--report-close-ups", "12")
+    ran = closeup(
+        *words, "--preset", "tiny-prompts", "--depth", "2", "--start", "tower", "--out", "both", *report, "--json"
+    )
+    assert ran.code == 0, ran.err
+    before, after = load(small_clip_folder, precision="fp32"), load(tmp_path / "both", precision="fp32")
+    prompts = prompts_of(after.tower)
+    assert prompts is not None
+    assert len(prompts.tokens) == 2
+    told = ran.json["forgetting"]
+    reader = open_reader(WORLD)
+    for side, clip, how in (("before", before, "masked-crop"), ("after", after, "mask-prompt")):
+        found = evaluate_regions(clip, reader, how=(how,), workers=0)
+        rows = {row["measure"]: row[side] for row in told["rows"]}
+        assert rows["masked-crop masks, things"] == found.recognition(how, "masks", "things").macro()
+    gained = {row["measure"]: row["points"] for row in told["rows"] if row["measure"].startswith("masked-crop ")}
+    assert told["gained"] == {name.removeprefix("masked-crop "): points for name, points in gained.items()}
+    assert gained.keys() == {"masked-crop masks, things", "masked-crop masks, stuff"}
