@@ -11,13 +11,14 @@ from closeup.data.map_regions import present_labels, with_map_regions
 from closeup.data.record import Record
 from closeup.data.world import World
 from closeup.errors import DataError, InputError, ModelError
-from closeup.heads.mask_proposer import load_mask_proposer, new_mask_proposer, save_mask_proposer
+from closeup.heads.mask_proposer import load_mask_proposer, new_mask_proposer
+from closeup.heads.trained import save_head
 from closeup.models import load
 from closeup.recipes.detection import Detection
-from closeup.recipes.detection_config import MASKS_PRESETS
 from closeup.recipes.run_detection import DetectorTraining, Maker, detector_words, train_detector
+from closeup.recipes.segmentation_config import MASKS_PRESETS
 
-MASKS = Maker(new_mask_proposer, save_mask_proposer, MASKS_PRESETS, grounds=True)
+MASKS = Maker(new_mask_proposer, save_head, MASKS_PRESETS, grounds=True)
 SMALL = {"queries": 6, "channels": 32, "hidden": 16, "heads": 2, "layers": 2, "feed_forward": 32, "words_hidden": 24}
 
 
@@ -50,7 +51,7 @@ def test_a_proposer_is_trained_saved_and_loaded_as_it_was(tmp_path: Path) -> Non
     assert one.marks(["Star", "circle", "zebra"]) == [True, False, True]
     assert not one.head.training
     assert {"classes", "masks", "dice", "loss"} <= set(made.figures)
-    save_mask_proposer(one, tmp_path / "three", dtype="fp16")
+    save_head(one, tmp_path / "three", dtype="fp16")
     picture = torch.rand(1, 3, 64, 64)
     torch.testing.assert_close(
         load_mask_proposer(tmp_path / "three", device="cpu", precision="fp32").head.find(picture).masks,

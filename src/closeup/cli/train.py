@@ -11,12 +11,15 @@ from typing import Any, Literal
 from closeup.cli.fields import Flag, Maybe
 from closeup.cli.files import check_folder
 from closeup.cli.output import show, show_json
-from closeup.heads.mask_proposer import new_mask_proposer, save_mask_proposer
+from closeup.heads.mask_proposer import new_mask_proposer
 from closeup.heads.rpn import new_proposer, save_proposer
 from closeup.heads.saved import new_c4, new_detector, save_detector
-from closeup.recipes.detection_config import C4_PRESETS, MASKS_PRESETS, RPN_PRESETS
+from closeup.heads.segmenter import new_segmenter
+from closeup.heads.trained import save_head
+from closeup.recipes.detection_config import C4_PRESETS, RPN_PRESETS
 from closeup.recipes.run_detection import DetectorTraining, Maker, train_detector
 from closeup.recipes.runs import is_started, run_folder
+from closeup.recipes.segmentation_config import CATSEG_PRESETS, MASKS_PRESETS
 from closeup.text import Vocabulary
 
 TRAINING = ("steps", "batch_size", "rate", "warmup", "precision", "workers", "seed", "save_every")
@@ -231,10 +234,42 @@ class MasksOptions(DetectorOptions):
 
     def maker(self) -> Maker:
         """Return how a proposer of masks is made and saved."""
-        return Maker(new_mask_proposer, save_mask_proposer, MASKS_PRESETS, grounds=True)
+        return Maker(new_mask_proposer, save_head, MASKS_PRESETS, grounds=True)
 
 
-Options = {"fvit": FVitOptions, "c4": C4Options, "rpn": RpnOptions, "masks": MasksOptions}
+@dataclass(frozen=True)
+class CatSegOptions(DetectorOptions):
+    """Train a segmenter of any words on a CLIP (CAT-Seg, arXiv 2303.11797).
+
+    It learns from the label maps, or masks, of the base words of a data set, and the CLIP's queries and values learn a
+    little too; afterwards it names every pixel of photos in any words: see closeup segment --method catseg.
+
+        closeup train catseg --images world?count=3000 --model tiny-clipself --preset tiny --route value --out my-catseg
+        closeup train catseg --images coco-panoptic:/data/coco --model ViT-B-16/openai --out my-catseg
+
+    The log and the state to resume from lie beside the segmenter in a folder of the same name with -run added.
+    """
+
+    preset: str = "paper"
+    """The settings not given here: "paper" (80,000 steps of 4 pictures of 384 px) or "tiny" (for small models: narrow,
+    one visit to each picture, 128 px, a frozen CLIP)."""
+
+    route: str = "value-cls-residual"
+    """How the last block is replaced: CAT-Seg's own way, or "value" for a CLIP that CLIPSelf adapted."""
+
+    tune: Maybe[Literal["both", "image", "nothing"]] = None
+    """Whose queries and values learn; the preset's unless given: both towers' in the paper."""
+
+    def maker(self) -> Maker:
+        """Return how a segmenter is made and saved."""
+        return Maker(new_segmenter, save_head, CATSEG_PRESETS, grounds=True)
+
+    def head(self) -> dict[str, Any]:
+        """Return the head's settings that are given."""
+        return {"route": self.route} | ({} if self.tune is None else {"tune": self.tune})
+
+
+Options = {"fvit": FVitOptions, "c4": C4Options, "rpn": RpnOptions, "masks": MasksOptions, "catseg": CatSegOptions}
 
 
 def run(options: TrainOptions) -> int:

@@ -54,7 +54,7 @@ class WindowBlock(nn.Module):
         queries, keys, values = (part.unflatten(2, (self.heads, -1)).transpose(1, 2) for part in parts)
         together = _together(rows, cols, window, shift, maps.device)
         mask = together.repeat(len(maps), 1, 1)[:, None]
-        attended = F.scaled_dot_product_attention(queries, keys, values, attn_mask=mask)
+        attended = _attended(queries, keys, values, mask)
         joined = _joined(attended.transpose(1, 2).flatten(2), window, shift, (len(maps), rows, cols))
         maps = maps + self.out(joined)
         merged: Tensor = maps + self.mlp(self.norm2(maps))
@@ -122,6 +122,28 @@ class ClassBlock(nn.Module):
         tokens = tokens + attended.flatten(2)
         merged: Tensor = tokens + self.mlp(self.norm2(tokens))
         return merged
+
+
+def _attended(
+    queries: Float[Tensor, "windows heads places channels"],
+    keys: Float[Tensor, "windows heads places channels"],
+    values: Float[Tensor, "windows heads places channels"],
+    together: Bool[
+        Tensor,
+        (
+            windows  # heads places places
+        ),
+    ],
+) -> Float[Tensor, "windows heads places channels"]:
+    """Return attention inside windows, written out where torch's fused kernel is slow: learning on a CPU.
+
+    For windows of 64 places the backward pass of that kernel takes several times as long as two plain products.
+    """
+    if queries.device.type != "cpu" or not torch.is_grad_enabled():
+        return F.scaled_dot_product_attention(queries, keys, values, attn_mask=together)
+    logits = (queries * queries.shape[3] ** -0.5) @ keys.transpose(2, 3)
+    weights = logits.masked_fill(~together, -torch.inf).softmax(dim=3)
+    return weights.to(values) @ values
 
 
 def _windows(maps: Slices, window: int, shift: int) -> Float[Tensor, "windows places channels"]:

@@ -121,6 +121,11 @@ class Proposer:
         """Boxes are all that it learns from."""
         return False
 
+    @property
+    def paces(self) -> dict[str, float]:
+        """All at the full rate."""
+        return {}
+
 
 def new_proposer(
     clip: Clip,

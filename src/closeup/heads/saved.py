@@ -17,34 +17,24 @@ from torch import Tensor
 from closeup._types import Embeddings, Labels
 from closeup.heads.c4 import C4
 from closeup.heads.c4_config import C4Config
-from closeup.heads.folder import clip_of, fill, head_folder, read_head_card, write_head
+from closeup.heads.folder import clip_of, fill, head_folder, read_head_card
 from closeup.heads.fvit import FVit
 from closeup.heads.fvit_config import FVitConfig
 from closeup.heads.needed_proposer import load_beside, proposer_card, proposer_of
 from closeup.heads.rpn import Proposer
+from closeup.heads.trained import KEYS, TrainedHead, save_head
 from closeup.models.clip import Clip
 from closeup.text import TextBank, Vocabulary, build_bank
 
-KEYS = ("config", "words", "novel", "templates", "size")
 KINDS = {FVit.kind: KEYS, C4.kind: (*KEYS, "proposer")}
 """The kinds of detectors, and what a card must say of each."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Detector:
-    """A head, the CLIP below it, and what it was trained on.
-
-    ``words`` are those that it learned from, ``novel`` marks the others of its protocol. ``size`` is the side of its
-    canvas in pixels.
-    """
+class Detector(TrainedHead):
+    """An F-ViT or RegionCLIP's detector, and what it was trained on."""
 
     head: FVit | C4
-    clip: Clip
-    words: tuple[str, ...]
-    novel: tuple[bool, ...]
-    templates: str
-    size: int
-    name: str
     _backgrounds: dict[tuple[str, str], Embeddings] = field(default_factory=dict, repr=False)
 
     def rows(self, bank: TextBank) -> tuple[Embeddings, Labels]:
@@ -55,11 +45,6 @@ class Detector:
         if key not in self._backgrounds:
             self._backgrounds[key] = _background(self.clip, *key)
         return _joined(bank, self._backgrounds[key])
-
-    def marks(self, names: Sequence[str]) -> list[bool]:
-        """Return which of some words are new to the head: all that it did not learn."""
-        known = {word.casefold() for word, new in zip(self.words, self.novel, strict=True) if not new}
-        return [name.strip().casefold() not in known for name in names]
 
     @property
     def outlines(self) -> bool:
@@ -123,17 +108,9 @@ def save_detector(
     Raises:
         InputError: the folder holds something else, or the proposer is in no folder.
     """
-    told = {
-        **(card or {}),
-        "config": detector.head.config.to_dict(),
-        "words": detector.words,
-        "novel": detector.novel,
-        "templates": detector.templates,
-        "size": detector.size,
-    }
-    if detector.head.proposer is not None:
-        told["proposer"] = proposer_card(detector.head.proposer)
-    return write_head(Path(folder), detector.head.kind, detector.head, detector.clip, told, dtype)
+    proposer = detector.head.proposer
+    told = {} if proposer is None else {"proposer": proposer_card(proposer)}
+    return save_head(detector, folder, {**(card or {}), **told}, dtype=dtype)
 
 
 def load_detector(

@@ -229,15 +229,15 @@ class Clip:
             return [_finished(level, False) for level in self.tower.features(self._ready(images), blocks)]
 
     def features_and_dense(
-        self, images: Images, blocks: Sequence[int], *, route: str | Route = "value"
+        self, images: Images, blocks: Sequence[int], *, route: str | Route = "value", normalize: bool = True
     ) -> tuple[list[Float[Tensor, "batch _ _ _"]], DenseMap]:
-        """Return the maps after the given blocks, and the L2-normalised joint-space map, from one pass.
+        """Return the maps after the given blocks, and the joint-space map, from one pass.
 
         A ViT's last block, if asked for, is as the route leaves it.
         """
         with self._cast():
             levels, maps = self.tower.features_and_dense(self._ready(images), blocks, get_route(route))
-        return [_finished(level, False) for level in levels], _finished(maps, True)
+        return [_finished(level, False) for level in levels], _finished(maps, normalize)
 
     def encode_tokens(self, tokens: TokenIds, *, normalize: bool = True) -> Embeddings:
         """Return the embeddings of tokenised texts; differentiable, and under the caller's autocast if there is one."""

@@ -1,4 +1,4 @@
-"""A copy of a CLIP's image tower, to be asked or changed while the CLIP itself stays as it is."""
+"""Copies of a CLIP, to be asked or changed while the CLIP itself stays as it is."""
 
 from __future__ import annotations
 
@@ -14,3 +14,9 @@ def image_copy(clip: Clip) -> Clip:
     holder = nn.Module()
     holder.visual = deepcopy(clip.tower.visual).eval().requires_grad_(False)
     return Clip(holder, clip.config, name=clip.name, precision=clip.precision)
+
+
+def whole_copy(clip: Clip) -> Clip:
+    """Return a CLIP with frozen copies of both towers, in eval mode."""
+    model = deepcopy(clip.model).eval().requires_grad_(False)
+    return Clip(model, clip.config, name=clip.name, tokenizer=lambda: clip.tokenizer, precision=clip.precision)

@@ -43,7 +43,8 @@ class Detection(Recipe):
     ``words`` says for each of the reader's labels which of the head's words it is, None for those that are not learned:
     their boxes are never seen, as if nobody had drawn them. Pictures lie in the top left corner of a canvas of ``size``
     pixels, half of them mirrored; with ``jitter`` they are first made larger or smaller by a factor drawn from it, and
-    cut. With ``masks`` the batch has the boxes' masks on the canvas, and of a label map every word's pixels. The head's
+    cut. With ``masks`` the batch has the boxes' masks on the canvas, and of a label map every word's pixels. ``paces``
+    are factors on the rate by the beginnings of parameters' names, and those parameters do not decay. The head's
     running means are those of one device, so a batch is never computed in parts.
 
     Raises:
@@ -66,6 +67,7 @@ class Detection(Recipe):
         jitter: tuple[float, float] | None = None,
         flip: bool = True,
         masks: bool = False,
+        paces: Mapping[str, float] | None = None,
         seed: int = 0,
         probe: Callable[[], Mapping[str, float]] | None = None,
     ) -> None:
@@ -74,11 +76,19 @@ class Detection(Recipe):
         self.module = head
         self._clip, self._reader, self._size, self._seed, self._probe = clip, reader, size, seed, probe
         self._words = torch.tensor([-1 if word is None else word for word in words])
-        self._jitter, self._flip, self._masks = jitter, flip, masks
+        self._jitter, self._flip, self._masks, self._paces = jitter, flip, masks, dict(paces or {})
 
     def trainable(self) -> dict[str, nn.Parameter]:
         """Return every parameter of the head."""
         return dict(self.module.named_parameters())
+
+    def decays(self, name: str, parameter: nn.Parameter) -> bool:
+        """Return whether weight decay applies: to matrices at the full pace."""
+        return super().decays(name, parameter) and not name.startswith(tuple(self._paces))
+
+    def pace(self, name: str) -> float:
+        """Return the factor of the first of ``paces`` that a parameter's name begins with."""
+        return next((pace for start, pace in self._paces.items() if name.startswith(start)), 1.0)
 
     def sample(self, position: int) -> Sample:
         """Return a canvas and the boxes on it whose words are learned."""

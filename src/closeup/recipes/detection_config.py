@@ -153,39 +153,6 @@ def rpn_tiny(images: int) -> Settings:
     return seen, training, {name: head[name] for name in ("channels", "proposals", "candidates")}
 
 
-def masks_paper(images: int) -> Settings:
-    """Return OVSeg's training of its mask proposer on COCO-Stuff with a ResNet, whatever the number of pictures.
-
-    120,000 steps of 32 pictures of 512 px, AdamW at 2e-4 with decay 1e-4, 1500 steps of warm-up, gradients clipped at
-    0.01. There the rate falls polynomially, here on a cosine; colours are not changed here.
-
-    Source: ``facebookresearch/ov-seg`` ``configs/ovseg_R101c_vitB_bs32_120k.yaml``.
-    """
-    return (
-        DetectionConfig(size=512, jitter=(0.5, 2.0), templates="vild-14"),
-        TrainConfig(
-            steps=120_000,
-            batch_size=32,
-            rate=2e-4,
-            weight_decay=1e-4,
-            betas=(0.9, 0.999),
-            epsilon=1e-8,
-            warmup=1500,
-            clip_norm=0.01,
-            workers=4,
-            save_every=2500,
-        ),
-        {},
-    )
-
-
-def masks_tiny(images: int) -> Settings:
-    """Return what suits a proposer of masks on tiny and the world: one visit to each of a number of pictures."""
-    seen, training, _ = tiny(images)
-    head = {"queries": 24, "channels": 64, "hidden": 64, "heads": 4, "layers": 3, "feed_forward": 256, "dropout": 0.0}
-    return seen, replace(training, rate=5e-4), {**head, "words_hidden": 256}
-
-
 Presets: TypeAlias = Mapping[str, Callable[[int], Settings]]
 """By name, from the number of pictures."""
 
@@ -194,9 +161,6 @@ PRESETS: Presets = {"paper": paper, "paper-lvis": lvis, "tiny": tiny}
 
 RPN_PRESETS: Presets = {"paper": paper, "tiny": rpn_tiny}
 """Of proposers, which are trained as F-ViT's own is."""
-
-MASKS_PRESETS: Presets = {"paper": masks_paper, "tiny": masks_tiny}
-"""Of proposers of masks."""
 
 C4_PRESETS: Presets = {"paper": c4_paper, "paper-lvis": c4_lvis, "tiny": c4_tiny}
 """Of RegionCLIP's detector."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 import torch
 from torch import nn
@@ -22,18 +23,24 @@ def make_optimizers(
     """
     muon = config.optimizer == "muon"
     matrices = {name for name, p in trained.items() if muon and p.ndim == 2 and recipe.decays(name, p)}
-    rest = {name: p for name, p in trained.items() if name not in matrices}
-    groups = [
-        {"params": [p for name, p in rest.items() if recipe.decays(name, p)], "weight_decay": config.weight_decay},
-        {"params": [p for name, p in rest.items() if not recipe.decays(name, p)], "weight_decay": 0.0},
-    ]
+    groups = _groups(recipe, {name: p for name, p in trained.items() if name not in matrices}, config)
     if config.optimizer == "sgd":
         return [torch.optim.SGD(groups, lr=config.rate, momentum=config.betas[0])]
     optimizers: list[torch.optim.Optimizer] = [
         torch.optim.AdamW(groups, lr=config.rate, betas=config.betas, eps=config.epsilon)
     ]
     if matrices:
-        hidden = [p for name, p in trained.items() if name in matrices]
-        decay = config.weight_decay
-        optimizers.append(torch.optim.Muon(hidden, lr=config.rate, weight_decay=decay, adjust_lr_fn="match_rms_adamw"))
+        hidden = _groups(recipe, {name: p for name, p in trained.items() if name in matrices}, config)
+        optimizers.append(torch.optim.Muon(hidden, lr=config.rate, adjust_lr_fn="match_rms_adamw"))
     return optimizers
+
+
+def _groups(recipe: Recipe, named: Mapping[str, nn.Parameter], config: TrainConfig) -> list[dict[str, Any]]:
+    """Return the parameters in groups of one decay and one pace; those that decay first, at the full pace first."""
+    kinds: dict[tuple[bool, float], list[nn.Parameter]] = {}
+    for name, parameter in named.items():
+        kinds.setdefault((recipe.decays(name, parameter), recipe.pace(name)), []).append(parameter)
+    return [
+        {"params": kinds[decays, pace], "weight_decay": config.weight_decay if decays else 0.0, "pace": pace}
+        for decays, pace in sorted(kinds, reverse=True)
+    ]

@@ -41,6 +41,10 @@ class Recipe(ABC):
         """Return whether weight decay applies: to matrices, not to gains, biases and scalars."""
         return parameter.ndim >= 2
 
+    def pace(self, name: str) -> float:
+        """Return what the rate of a parameter is multiplied by."""
+        return 1.0
+
     def terms(self, batch: Batch) -> int | None:
         """Return how many terms the loss of a batch is the mean of, if it is not one a picture.
 

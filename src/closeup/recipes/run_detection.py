@@ -54,6 +54,11 @@ class Headed(Protocol):
         """Whether it learns from masks too."""
         ...
 
+    @property
+    def paces(self) -> Mapping[str, float]:
+        """Factors on the rate by the beginnings of parameters' names; 1 for all others."""
+        ...
+
 
 @dataclass(frozen=True, slots=True)
 class Maker:
@@ -142,6 +147,7 @@ def train_detector(wanted: DetectorTraining, out: str | Path, maker: Maker, *, r
         jitter=(config.jitter[0], config.jitter[1]) if config.jitter else None,
         flip=config.flip,
         masks=made.outlines,
+        paces=made.paces,
         seed=training.seed,
     )
     card = {

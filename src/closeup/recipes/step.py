@@ -36,7 +36,7 @@ class Stepper:
         """Take one step; return what the module gave, the mean over this process's parts of the batch."""
         for optimizer in self.optimizers:
             for group in optimizer.param_groups:
-                group["lr"] = self.rate(step)
+                group["lr"] = self.rate(step) * group.get("pace", 1.0)
         count = self.config.accumulate
         parts = self._with_terms([next(feed) for _ in range(count)])
         given: dict[str, Tensor] = {}

@@ -1,0 +1,68 @@
+"""A trained CAT-Seg as a folder: its weights, those of the CLIP that learned, and a card with the words it knows."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from closeup.heads.catseg import CatSeg
+from closeup.heads.catseg_config import CatSegConfig
+from closeup.heads.folder import clip_of, fill, head_folder, read_head_card
+from closeup.heads.trained import KEYS, TrainedHead
+from closeup.models.clip import Clip
+from closeup.text import get_templates
+from closeup.text.names import clean_name
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Segmenter(TrainedHead):
+    """A CAT-Seg, and what it was trained on."""
+
+    head: CatSeg
+
+    @property
+    def paces(self) -> dict[str, float]:
+        """The CLIP learns more slowly than the rest."""
+        return {"clip_weights.": self.head.config.clip_pace} if len(self.head.clip_weights) else {}
+
+
+def new_segmenter(
+    clip: Clip,
+    words: Sequence[str],
+    novel: Sequence[bool],
+    *,
+    templates: str,
+    size: int,
+    config: Mapping[str, Any],
+) -> Segmenter:
+    """Return an untrained CAT-Seg; the ``novel`` words are not to be learned.
+
+    Raises:
+        ModelError: the tower is too short, or has no attention that could learn.
+    """
+    sentences = [get_templates(templates).fill(clean_name(word)) for word in words]
+    head = CatSeg(clip, sentences, novel, CatSegConfig().replace(**config))
+    return Segmenter(head.to(clip.device), clip, tuple(words), tuple(novel), templates, size, "untrained")
+
+
+def load_segmenter(
+    name: str | Path, *, device: str | torch.device = "auto", precision: str = "auto", clip: Clip | None = None
+) -> Segmenter:
+    """Load a CAT-Seg in eval mode, with the CLIP that its card names, or the same one given as ``clip``.
+
+    ``name`` is a folder, or the name of one that ships.
+
+    Raises:
+        ModelError: there is none, or the CLIP is another one than it was trained on.
+    """
+    folder = head_folder(name)
+    card = read_head_card(folder, {CatSeg.kind: KEYS})
+    clip = clip_of(card, folder, clip, device=device, precision=precision)
+    how = {key: card[key] for key in ("templates", "size", "config")}
+    made = new_segmenter(clip, card["words"], card["novel"], **how)
+    fill(made.head, folder)
+    return replace(made, name=str(name))
