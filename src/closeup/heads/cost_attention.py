@@ -143,7 +143,8 @@ def _attended(
         return F.scaled_dot_product_attention(queries, keys, values, attn_mask=together)
     logits = (queries * queries.shape[3] ** -0.5) @ keys.transpose(2, 3)
     weights = logits.masked_fill(~together, -torch.inf).softmax(dim=3)
-    return weights.to(values) @ values
+    attended: Tensor = weights.to(values) @ values
+    return attended
 
 
 def _windows(maps: Slices, window: int, shift: int) -> Float[Tensor, "windows places channels"]:
