@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import PIL.Image
 import pytest
@@ -15,8 +17,11 @@ from closeup.match import cosine
 from closeup.models.clip import Clip
 from closeup.models.load import load
 from closeup.models.mask_prompt import give_prompts
-from closeup.predict.segment_masks import segment_given_masks, segment_masks
-from closeup.predict.words import as_bank
+from closeup.predict.results import SegmentationResult
+from closeup.predict.scorers import Tell
+from closeup.predict.segment import segment_by
+from closeup.predict.segment_masks import OvSegScorer, segment_given_masks
+from closeup.predict.words import Words, as_bank
 from closeup.regions.masked_crops import masked_crops
 from closeup.text import Vocabulary
 from tiny_towers import randomise
@@ -38,6 +43,18 @@ def proposer() -> MaskProposer:
     made = new_mask_proposer(below, WORDS[:4], (False,) * 4, templates="simple", size=64, config=SMALL)
     randomise(made.head, 0)
     return made
+
+
+def segment_masks(
+    clip: Clip,
+    proposer: MaskProposer,
+    image: np.ndarray,
+    words: Words,
+    *,
+    on_progress: Tell | None = None,
+    **how: Any,  # noqa: ANN401
+) -> SegmentationResult:
+    return segment_by(OvSegScorer(clip, proposer, **how), image, words, on_progress=on_progress)
 
 
 def picture(height: int = 48, width: int = 64) -> np.ndarray:
@@ -137,8 +154,9 @@ def test_no_mask_at_all_is_background_and_one_mask_works(clip: Clip, how: str) -
 def test_wrong_settings_are_said(clip: Clip, proposer: MaskProposer) -> None:
     bare = load("tiny", device="cpu", precision="fp32")
     with pytest.raises(InputError, match="no mask prompts"):
-        segment_masks(bare, proposer, picture(), WORDS)
-    wrong: list[dict[str, object]] = [{"weight": 1.5}, {"threshold": -0.1}, {"batch": 0}, {"how": "dense"}]
+        segment_masks(bare, proposer, picture(), WORDS, how="mask-prompt")
+    assert OvSegScorer(bare, proposer).looks == "masked-crop"
+    wrong: list[dict[str, Any]] = [{"weight": 1.5}, {"threshold": -0.1}, {"batch": 0}, {"how": "dense"}]
     for changes in wrong:
         with pytest.raises(InputError):
-            segment_masks(clip, proposer, picture(), WORDS, **changes)  # type: ignore[arg-type]
+            segment_masks(clip, proposer, picture(), WORDS, **changes)

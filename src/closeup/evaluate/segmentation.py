@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from closeup._types import IGNORE
@@ -49,8 +50,10 @@ def per_class_iou(confusion: Confusion) -> Float[Tensor, " words"]:
     return right / (true + predicted - right)
 
 
-def mean_iou(confusion: Confusion, absent: Absent = "ignore") -> float:
+def mean_iou(confusion: Confusion, absent: Absent = "ignore", among: Bool[Tensor, " words"] | None = None) -> float:
     """Return the mean IoU over classes, pooled: intersections and unions are summed over all images first.
+
+    With ``among`` the mean is over these classes alone; pixels of the others still count against them.
 
     ``absent="ignore"`` averages over the classes that are true somewhere. ``absent="zero"`` also counts
     every class that is predicted somewhere but true nowhere, with an IoU of 0: OVSeg's rule
@@ -66,6 +69,8 @@ def mean_iou(confusion: Confusion, absent: Absent = "ignore") -> float:
         raise InputError(f"unknown rule for absent classes {absent!r}. {suggest(str(absent), ('ignore', 'zero'))}")
     _, true, predicted = _totals(confusion)
     counted = true > 0 if absent == "ignore" else true + predicted > 0
+    if among is not None:
+        counted = counted & among
     return per_class_iou(confusion)[counted].mean().item()
 
 
@@ -93,13 +98,23 @@ class Segmentation:
     names: tuple[str, ...]
     confusion: Confusion
 
-    def summary(self, absent: Absent = "ignore") -> dict[str, float | int | None]:
-        """Return the means as a flat mapping fit for JSON; a mean over nothing is None."""
+    def summary(self, absent: Absent = "ignore", novel: Sequence[bool] | None = None) -> dict[str, float | int | None]:
+        """Return the means as a flat mapping fit for JSON; a mean over nothing is None.
+
+        Where some classes are marked ``novel``, there is ``miou novel`` and ``miou base`` too.
+        """
         pixels = int(self.confusion.sum())
+        apart = {}
+        if novel is not None and any(novel):
+            marks = torch.tensor(list(novel))
+            for name, among in (("novel", marks), ("base", ~marks)):
+                mean = mean_iou(self.confusion, absent, among)
+                apart[f"miou {name}"] = None if math.isnan(mean) else mean
         return {
             "pixels": pixels,
             "classes": int((self.confusion.sum(dim=1) > 0).sum()),
             "miou": mean_iou(self.confusion, absent) if pixels else None,
+            **apart,
             "macc": mean_accuracy(self.confusion) if pixels else None,
             "pacc": pixel_accuracy(self.confusion) if pixels else None,
         }

@@ -21,6 +21,7 @@ from closeup.models.mask_prompt import encode_prompted, kept_cells, prompts_of
 from closeup.models.precision import PARITY, bf16_is_fast, check_precision, parity
 from closeup.models.preprocess import Preprocess, Size
 from closeup.models.routes import Route, get_route
+from closeup.models.token_tower import TokenTower
 from closeup.models.tower import ImageTower
 from closeup.models.windows import Window
 from closeup.regions import CropPolicy
@@ -222,6 +223,20 @@ class Clip:
         with self._cast():
             pooled, maps = self.tower.pooled_and_dense(self._ready(images, native=True), get_route(route))
         return _finished(pooled, normalize), _finished(maps, normalize)
+
+    def encode_dense_and_keys(
+        self, images: Images, *, route: str | Route = "value", normalize: bool = True
+    ) -> tuple[DenseMap, Float[Tensor, "batch width rows cols"]]:
+        """Return the joint-space map and, for MaskCLIP's key smoothing, the keys of the last block; from one pass.
+
+        Raises:
+            InputError: the tower has no attention between cells.
+        """
+        if not isinstance(self.tower, TokenTower):
+            raise InputError(f"The {self.tower.family} tower of {self.name!r} has no keys to smooth by. Choose a ViT.")
+        with self._cast():
+            maps, keys = self.tower.dense_and_keys(self._ready(images), get_route(route))
+        return _finished(maps, normalize), _finished(keys, False)
 
     def features(self, images: Images, blocks: Sequence[int]) -> list[Float[Tensor, "batch _ _ _"]]:
         """Return the maps after the given blocks (0-based, negative from the end), before any head."""

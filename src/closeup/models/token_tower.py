@@ -87,6 +87,14 @@ class TokenTower(ImageTower):
         tokens = route(last if inside is None else WindowedBlock(last, inside), self.tokens(images, inside))
         return as_map(self.project(tokens[:, self.prefix :]), grid)
 
+    def dense_and_keys(self, images: Images, route: Route) -> tuple[DenseMap, Float[Tensor, "batch width rows cols"]]:
+        """Return the joint-space map, and the last block's keys after its output projection (MaskCLIP's way)."""
+        grid = self.grid(images)
+        tokens, last = self.tokens(images), self.last_block(grid)
+        _, keys, _ = last.queries_keys_values(tokens)
+        projected = last.project(keys.transpose(1, 2).flatten(2))[:, self.prefix :]
+        return as_map(self.project(route(last, tokens)[:, self.prefix :]), grid), as_map(projected, grid)
+
     def pooled_and_dense(self, images: Images, route: Route) -> tuple[Embeddings, DenseMap]:
         """Return the pooled embedding of the routed last block, and the map, from one pass."""
         tokens = route(self.last_block(self.grid(images)), self.tokens(images))

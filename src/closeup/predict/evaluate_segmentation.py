@@ -1,23 +1,25 @@
-"""Semantic segmentation without training, measured: pooled mIoU and mean accuracy over any reader with label maps."""
+"""Semantic segmentation, measured: pooled mIoU and mean accuracy over any reader with label maps."""
 
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from closeup.data.record import Reader
+from closeup.data.things import novel_marks
 from closeup.errors import DataError, InputError
 from closeup.evaluate import Absent, Segmentation, SemanticSegmentation
 from closeup.models.clip import Clip
 from closeup.models.preprocess import Size
 from closeup.models.routes import Route
-from closeup.predict.cells import score_cells
 from closeup.predict.evaluate_regions import Progress
 from closeup.predict.pixels import best_words
 from closeup.predict.prefetch import prefetched
-from closeup.predict.provenance import Provenance, as_size, describe
+from closeup.predict.provenance import Provenance
 from closeup.predict.report import Report
+from closeup.predict.scorers import DenseScorer, Scorer
 from closeup.predict.words import Words, as_bank
 from closeup.text import Templates
 
@@ -27,14 +29,19 @@ class SegmentationReport(Report):
     """The confusion matrix over all pixels of a reader, what follows from it, and what made it."""
 
     found: Segmentation
+    novel: tuple[bool, ...]
+    """Which classes are reported apart as novel; none of them, perhaps."""
     images: int
     seconds: float
     """Wall-clock seconds per image, reading included."""
     provenance: Provenance
 
     def summary(self, absent: Absent = "ignore") -> dict[str, float | int | None]:
-        """Return ``miou``, ``macc`` and ``pacc``, 0 to 1, with the pixels and classes behind them."""
-        return self.found.summary(absent)
+        """Return ``miou``, ``macc`` and ``pacc``, 0 to 1, with the pixels and classes behind them.
+
+        Where some classes are novel, ``miou novel`` and ``miou base`` too.
+        """
+        return self.found.summary(absent, self.novel)
 
     def table(self) -> list[dict[str, str | float | int]]:
         """Return one row for each class true or predicted somewhere."""
@@ -69,45 +76,70 @@ def evaluate_segmentation(
 ) -> SegmentationReport:
     """Segment every record of a reader as ``segment`` does, and compare with its label map, at its own size.
 
-    ``words`` has one word per name of the reader, in its order (None: its names); a vocabulary with synonyms
-    does for classes such as "background". ``limit``, ``workers`` and ``on_progress`` are as in
-    ``evaluate_regions``, all other arguments as in ``segment``.
+    All arguments as in ``evaluate_scorer`` and ``segment``.
 
     Raises:
         InputError: for no names, or words that do not fit them, and as ``segment`` does.
         DataError: where a record has no label map.
     """
+    return evaluate_scorer(
+        DenseScorer(clip, route, size, window, stride, batch),
+        reader,
+        words=words,
+        templates=templates,
+        upsample=upsample,
+        limit=limit,
+        workers=workers,
+        on_progress=on_progress,
+    )
+
+
+def evaluate_scorer(
+    scorer: Scorer,
+    reader: Reader,
+    *,
+    words: Words | None = None,
+    templates: str | Templates | None = None,
+    novel: Sequence[bool] | None = None,
+    upsample: str = "bilinear",
+    limit: int | None = None,
+    workers: int = 2,
+    on_progress: Progress | None = None,
+) -> SegmentationReport:
+    """Segment every record of a reader as ``segment_by`` does, and compare with its label map, at its own size.
+
+    ``words`` has one word per name of the reader, in its order (None: its names); a vocabulary with synonyms
+    does for classes such as "background". ``novel`` marks names that are reported apart (None: the reader's own novel
+    words, if it has some). ``limit``, ``workers`` and ``on_progress`` are as in ``evaluate_regions``.
+
+    Raises:
+        InputError: for no names, or words that do not fit them, and as the scorer does.
+        DataError: where a record has no label map.
+    """
     if not reader.names:
         raise InputError("The reader has no names, so its pixels have no words to be compared with.")
+    clip = scorer.clip
     bank = as_bank(clip, reader.names if words is None else words, templates)
     if len(bank) != len(reader.names):
         raise InputError(f"{len(bank)} words for {len(reader.names)} names of the reader: give one word per name.")
     bank = bank.to(clip.device)
     metric = SemanticSegmentation(reader.names)
     count = len(reader) if limit is None else min(limit, len(reader))
+    canvas = clip.image_size
     start = time.perf_counter()
     for done, record in enumerate(prefetched(reader.__getitem__, count, workers), start=1):
         if record.label_map is None:
             raise DataError(f"Record {record.id!r} has no label map: there is nothing to compare pixels with.")
-        cells, _ = score_cells(
-            clip, record.load(), bank, route=route, size=size, window=window, stride=stride, batch=batch
-        )
+        found = scorer.score(record.load(), bank)
+        canvas = found.canvas
         rows, cols = record.label_map.shape
-        metric.update(best_words(cells, (rows, cols), mode=upsample).labels, record.label_map)
+        metric.update(best_words(found.cells, (rows, cols), mode=upsample).labels, record.label_map)
         if on_progress is not None:
             on_progress(done, count)
     return SegmentationReport(
         found=metric.compute(),
+        novel=tuple(novel_marks(reader, grounds=True) if novel is None else novel),
         images=count,
         seconds=(time.perf_counter() - start) / max(count, 1),
-        provenance=describe(
-            clip,
-            bank,
-            region_encoder="dense",
-            route=route,
-            image_size=as_size(clip, size),
-            window=None if window is None else str(window),
-            stride=None if stride is None else str(stride),
-            upsample=upsample,
-        ),
+        provenance=scorer.describe(bank, canvas, upsample=upsample),
     )

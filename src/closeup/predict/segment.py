@@ -1,4 +1,4 @@
-"""A word for every pixel: dense map times text bank, brought to the original image, best word."""
+"""A word for every pixel: words are scored at the cells of a picture, brought to the original image, the best taken."""
 
 from __future__ import annotations
 
@@ -11,11 +11,10 @@ from closeup.errors import InputError
 from closeup.models.clip import Clip
 from closeup.models.preprocess import Size
 from closeup.models.routes import Route
-from closeup.predict.cells import score_cells
 from closeup.predict.image_sources import Skipped, opened
 from closeup.predict.pixels import best_words
-from closeup.predict.provenance import describe
 from closeup.predict.results import SegmentationResult
+from closeup.predict.scorers import DenseScorer, Scorer, Tell
 from closeup.predict.words import Words, as_bank, with_word
 from closeup.text import Templates, TextBank
 
@@ -56,37 +55,47 @@ def segment(
     Raises:
         InputError: for settings outside their range, or a background word that a given bank does not hold.
 
-    Source: MaskCLIP (arXiv 2112.01071) with the value route, without its refinement (key smoothing, prompt
-    denoising); windows as in mmsegmentation's ``slide_inference``, averaged on cells rather than on pixels.
+    Source: MaskCLIP (arXiv 2112.01071) with the value route, without its refinement (``MaskClipScorer`` has it);
+    windows as in mmsegmentation's ``slide_inference``, averaged on cells rather than on pixels.
     """
-    bank = _bank(clip, words, background, templates)
+    scorer = DenseScorer(clip, route, size, window, stride, batch)
+    return segment_by(scorer, image, words, background=background, upsample=upsample, templates=templates)
+
+
+def segment_by(
+    scorer: Scorer,
+    image: ImageLike,
+    words: Words,
+    *,
+    background: float | str | None = None,
+    upsample: str = "bilinear",
+    templates: str | Templates | None = None,
+    on_progress: Tell | None = None,
+) -> SegmentationResult:
+    """Return the best word for every pixel of an image by any scorer; arguments as in ``segment``.
+
+    Raises:
+        InputError: as ``segment``, and as the scorer does.
+    """
+    bank = _bank(scorer.clip, words, background, templates)
     picture = open_image(image)
-    cells, canvas = score_cells(clip, picture, bank, route=route, size=size, window=window, stride=stride, batch=batch)
-    scale = None if background is None or isinstance(background, str) else clip.logit_scale
-    best = best_words(cells, (picture.height, picture.width), mode=upsample, scale=scale)
+    found = scorer.score(picture, bank, on_progress)
+    least = background if isinstance(background, float | int) else None
+    scale = None if least is None else found.scale
+    best = best_words(found.cells, (picture.height, picture.width), mode=upsample, scale=scale)
     label_map = best.labels
     if isinstance(background, str):
         label_map[label_map == bank.vocabulary.index(background)] = IGNORE
-    elif background is not None and best.probabilities is not None:
-        label_map[best.probabilities < background] = IGNORE
+    elif least is not None:
+        label_map[(best.scores if best.probabilities is None else best.probabilities) < least] = IGNORE
     return SegmentationResult(
         image=image,
         size=(picture.height, picture.width),
         label_map=label_map,
         scores=best.scores,
-        cells=cells.cpu(),
+        cells=found.cells.cpu(),
         names=bank.names,
-        provenance=describe(
-            clip,
-            bank,
-            region_encoder="dense",
-            route=route,
-            image_size=canvas,
-            background=background,
-            window=None if window is None else str(window),
-            stride=None if stride is None else str(stride),
-            upsample=upsample,
-        ),
+        provenance=scorer.describe(bank, found.canvas, background=background, upsample=upsample),
     )
 
 
@@ -113,23 +122,10 @@ def segment_many(
     Raises:
         InputError: as ``segment`` does.
     """
+    scorer = DenseScorer(clip, route, size, window, stride, batch)
     bank = _bank(clip, words, background, templates)
     return (
-        replace(
-            segment(
-                clip,
-                item.picture,
-                bank,
-                route=route,
-                size=size,
-                window=window,
-                stride=stride,
-                background=background,
-                upsample=upsample,
-                batch=batch,
-            ),
-            image=item.image,
-        )
+        replace(segment_by(scorer, item.picture, bank, background=background, upsample=upsample), image=item.image)
         for item in opened(images, skipped=skipped)
     )
 

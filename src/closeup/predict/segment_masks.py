@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
+import PIL.Image
 import torch
 import torch.nn.functional as F
 from jaxtyping import Bool, Float
@@ -19,10 +20,11 @@ from closeup.match import reduce_synonyms, score, word_weights
 from closeup.match.mask_words import ensemble, paint
 from closeup.models.clip import Clip
 from closeup.models.encode_regions import MaskStack
-from closeup.models.preprocess import renormalised
-from closeup.predict.pixels import best_words
-from closeup.predict.provenance import as_size, describe
+from closeup.models.mask_prompt import prompts_of
+from closeup.models.preprocess import Size, renormalised
+from closeup.predict.provenance import Provenance, as_size, describe
 from closeup.predict.results import SegmentationResult
+from closeup.predict.scorers import Scores, Tell
 from closeup.predict.words import Words, as_bank
 from closeup.regions import as_masks, check_masks
 from closeup.regions.masked_crops import masked_crops
@@ -36,8 +38,6 @@ LOOKS = ("mask-prompt", "masked-crop")
 """How CLIP looks at a mask."""
 BUDGET = 2**27
 """Scores of words at places that exist at once; above it they are painted as coarse as the masks are."""
-
-Tell = Callable[[int, int], object]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -54,22 +54,9 @@ class Outlined:
     words: Float[Tensor, "masks columns"]
 
 
-@torch.inference_mode()
-def segment_masks(
-    clip: Clip,
-    proposer: MaskProposer,
-    image: ImageLike,
-    words: Words,
-    *,
-    weight: float = WEIGHT,
-    novel_weight: float | None = None,
-    threshold: float = THRESHOLD,
-    how: str = "mask-prompt",
-    templates: str | Templates | None = None,
-    batch: int = 32,
-    on_progress: Tell | None = None,
-) -> SegmentationResult:
-    """Return the best word for every pixel, from a proposer's masks and what two models say of them (OVSeg).
+@dataclass(frozen=True, slots=True)
+class OvSegScorer:
+    """Words by way of a proposer's masks and what two models say of each (OVSeg).
 
     The proposer's probabilities ``p`` of a mask and CLIP's ``q``, which sees it cut out, are fused to ``p^(1-w) q^w``,
     and each pixel sums its masks' scores, weighed by how much they cover it.
@@ -77,54 +64,86 @@ def segment_masks(
     Args:
         clip: Says what a masked crop shows; best adapted by ``maskadapt``.
         proposer: Outlines things and grounds, and says what they are in its own way.
-        image: The image.
-        words: Whichever words.
         weight: CLIP's share ``w``; 0 is the proposer alone, 1 CLIP alone.
         novel_weight: Its share for words that the proposer did not learn (None: the same).
         threshold: The probability above which a pixel is part of a mask that is cut out.
-        how: ``mask-prompt``, or ``masked-crop`` for a CLIP without prompts.
-        templates: Name of a template set or the set itself (None: "simple", or those of the bank).
+        how: ``mask-prompt``, or ``masked-crop`` for a CLIP without prompts (None: whichever the CLIP has).
         batch: Crops that are encoded at a time.
-        on_progress: Told how many crops are done, and of how many.
 
     Raises:
-        InputError: a setting outside its range, prompts of a CLIP that has none, or what is no image.
+        InputError: a setting outside its range, or prompts of a CLIP that has none.
 
     Source: OVSeg (arXiv 2210.04150), ``facebookresearch/ov-seg`` ``open_vocab_seg/ovseg_model.py``. Scores are
     brought to the original pixels from the canvas, as there.
     """
-    _check(weight, threshold, how, batch)
-    bank = as_bank(clip, words, templates)
-    picture = open_image(image)
-    canvas, placement = proposer.clip.preprocess(picture, policy="longest-pad-corner", size=proposer.size)
-    found = outlined(proposer, canvas[None], placement, own_bank(proposer.clip, clip, bank))
-    masks = found.logits.sigmoid()
-    planes = masks > threshold
-    valid = planes.flatten(1).any(dim=1)
-    seen = renormalised(found.image[None], proposer.clip.image_preprocess, clip.image_preprocess)[0]
-    named = clip.logit_scale * score(looks(clip, seen, planes[valid], how, batch, on_progress), bank.to(clip.device))
-    logits = named.new_zeros(len(masks), len(bank))
-    logits[valid] = named
-    share: float | Tensor = weight
-    if novel_weight is not None:
-        share = word_weights(proposer.marks(bank.names), base_weight=weight, novel_weight=novel_weight).to(logits)
-    fused = ensemble(found.words.to(logits), logits, share, valid)
-    fine = len(bank) * masks[0].numel() <= BUDGET
-    cells = paint(fused, masks if fine else found.coarse.sigmoid()).cpu()
-    best = best_words(cells, (picture.height, picture.width))
-    made = describe(
-        clip,
-        bank,
-        region_encoder=how,
-        route=proposer.head.config.route,
-        image_size=as_size(proposer.clip, proposer.size),
-        proposer=proposer.name,
-        weight=weight,
-        novel_weight=novel_weight,
-        threshold=threshold,
-    )
-    size = (picture.height, picture.width)
-    return SegmentationResult(image, size, best.labels, best.scores, cells, bank.names, made)
+
+    clip: Clip
+    proposer: MaskProposer
+    weight: float = WEIGHT
+    novel_weight: float | None = None
+    threshold: float = THRESHOLD
+    how: str | None = None
+    batch: int = 32
+
+    def __post_init__(self) -> None:
+        shares = (self.weight, self.weight if self.novel_weight is None else self.novel_weight)
+        if self.how is not None and self.how not in LOOKS:
+            raise InputError(f"Unknown way to look at a mask: {self.how!r}. {suggest(self.how, LOOKS)}")
+        if not all(0 <= share <= 1 for share in shares) or not 0 <= self.threshold < 1 or self.batch < 1:
+            raise InputError(
+                f"Weights of {shares}, a threshold of {self.threshold}, {self.batch} crops at a time: give 0 to 1, 0 "
+                "to below 1, and 1 or more."
+            )
+        if self.how == "mask-prompt" and prompts_of(self.clip.tower) is None:
+            raise InputError(
+                f"The model {self.clip.name!r} has no mask prompts. Adapt it with closeup adapt maskadapt, or look at "
+                "masked crops."
+            )
+
+    @property
+    def looks(self) -> str:
+        """How CLIP looks at a mask."""
+        return self.how or ("masked-crop" if prompts_of(self.clip.tower) is None else "mask-prompt")
+
+    @torch.inference_mode()
+    def score(self, picture: PIL.Image.Image, bank: TextBank, on_progress: Tell | None = None) -> Scores:
+        """Return the scores of a picture on the part of the proposer's canvas that shows it."""
+        below = self.proposer.clip
+        canvas, placement = below.preprocess(picture, policy="longest-pad-corner", size=self.proposer.size)
+        found = outlined(self.proposer, canvas[None], placement, own_bank(below, self.clip, bank))
+        masks = found.logits.sigmoid()
+        planes = masks > self.threshold
+        valid = planes.flatten(1).any(dim=1)
+        logits = found.words.new_zeros(len(masks), len(bank))
+        if self.weight > 0 or self.novel_weight:
+            seen = renormalised(found.image[None], below.image_preprocess, self.clip.image_preprocess)[0]
+            regions = looks(self.clip, seen, planes[valid], self.looks, self.batch, on_progress)
+            logits[valid] = (self.clip.logit_scale * score(regions, bank.to(self.clip.device))).to(logits)
+        fused = ensemble(found.words, logits, self._shares(bank).to(logits), valid)
+        fine = len(bank) * masks[0].numel() <= BUDGET
+        cells = paint(fused, masks if fine else found.coarse.sigmoid()).cpu()
+        return Scores(cells, placement.canvas, None)
+
+    def describe(self, bank: TextBank, canvas: Size, **settings: str | float | None) -> Provenance:
+        """Return what makes a result."""
+        return describe(
+            self.clip,
+            bank,
+            region_encoder=self.looks,
+            route=self.proposer.head.config.route,
+            image_size=canvas,
+            proposer=self.proposer.name,
+            weight=self.weight,
+            novel_weight=self.novel_weight,
+            threshold=self.threshold,
+            **settings,
+        )
+
+    def _shares(self, bank: TextBank) -> Float[Tensor, " words"]:
+        if self.novel_weight is None:
+            return torch.full((len(bank),), self.weight)
+        marks = self.proposer.marks(bank.names)
+        return word_weights(marks, base_weight=self.weight, novel_weight=self.novel_weight)
 
 
 @torch.inference_mode()
@@ -209,16 +228,6 @@ def looks(
         if on_progress is not None:
             on_progress(min(start + batch, len(planes)), len(planes))
     return torch.cat(parts)
-
-
-def _check(weight: float, threshold: float, how: str, batch: int) -> None:
-    if how not in LOOKS:
-        raise InputError(f"Unknown way to look at a mask: {how!r}. {suggest(how, LOOKS)}")
-    if not 0 <= weight <= 1 or not 0 <= threshold < 1 or batch < 1:
-        raise InputError(
-            f"A weight of {weight}, a threshold of {threshold}, {batch} crops at a time: give 0 to 1, 0 to below 1, "
-            "and 1 or more."
-        )
 
 
 def _sides(logits: Tensor, canvas: Tensor, shown: Sequence[int]) -> list[tuple[int, int, int]]:

@@ -1,0 +1,94 @@
+"""What makes a segmentation: a scorer says how much each word fits at cells that cover a picture."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import NamedTuple, Protocol, TypeAlias, runtime_checkable
+
+import PIL.Image
+
+from closeup.models.clip import Clip
+from closeup.models.preprocess import Size
+from closeup.models.routes import Route
+from closeup.predict.cells import score_cells
+from closeup.predict.pixels import Cells
+from closeup.predict.provenance import Provenance, describe
+from closeup.text import TextBank
+
+Tell: TypeAlias = Callable[[int, int], object]
+"""Told how much of the work on one picture is done, and of how much."""
+
+
+class Scores(NamedTuple):
+    """Every word's score at cells that cover a picture.
+
+    ``canvas`` is the height and width in pixels that the model saw. ``scale`` is what scores are multiplied by before
+    a softmax over words makes probabilities of them; None where they lie from 0 to 1 and say so themselves.
+    """
+
+    cells: Cells
+    canvas: Size
+    scale: float | None
+
+
+@runtime_checkable
+class Scorer(Protocol):
+    """One way to score words everywhere in a picture; ``clip`` is the model whose text tower makes the banks."""
+
+    @property
+    def clip(self) -> Clip: ...  # noqa: D102
+
+    def score(self, picture: PIL.Image.Image, bank: TextBank, on_progress: Tell | None = None) -> Scores:
+        """Return the scores of a picture."""
+        ...
+
+    def describe(self, bank: TextBank, canvas: Size, **settings: str | float | None) -> Provenance:
+        """Return what makes a result, with further settings."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class DenseScorer:
+    """Cosines of words with the cells of the dense map, of the whole picture or of windows over it.
+
+    Arguments as of ``segment``.
+    """
+
+    clip: Clip
+    route: str | Route = "value"
+    size: int | Size | None = None
+    window: int | Size | None = None
+    stride: int | Size | None = None
+    batch: int = 8
+
+    def score(self, picture: PIL.Image.Image, bank: TextBank, on_progress: Tell | None = None) -> Scores:
+        """Return the scores of a picture.
+
+        Raises:
+            InputError: as ``score_cells``.
+        """
+        found = score_cells(
+            self.clip,
+            picture,
+            bank,
+            route=self.route,
+            size=self.size,
+            window=self.window,
+            stride=self.stride,
+            batch=self.batch,
+        )
+        return Scores(found.scores, found.canvas, self.clip.logit_scale)
+
+    def describe(self, bank: TextBank, canvas: Size, **settings: str | float | None) -> Provenance:
+        """Return what makes a result."""
+        return describe(
+            self.clip,
+            bank,
+            region_encoder="dense",
+            route=self.route,
+            image_size=canvas,
+            window=None if self.window is None else str(self.window),
+            stride=None if self.stride is None else str(self.stride),
+            **settings,
+        )
