@@ -8,7 +8,7 @@ from typing import Any
 
 from closeup.data.record import Reader
 from closeup.errors import DataError, InputError
-from closeup.evaluate import Absent, Segmentation, SemanticSegmentation
+from closeup.evaluate import Absent, Segmentation, SemanticSegmentation, check_absent
 from closeup.models.clip import Clip
 from closeup.models.preprocess import Size
 from closeup.models.routes import Route
@@ -31,10 +31,15 @@ class SegmentationReport(Report):
     seconds: float
     """Wall-clock seconds per image, reading included."""
     provenance: Provenance
+    absent: Absent = "ignore"
+    """What classes that are found but true nowhere do to the mean IoU, see ``mean_iou``."""
 
-    def summary(self, absent: Absent = "ignore") -> dict[str, float | int | None]:
-        """Return ``miou``, ``macc`` and ``pacc``, 0 to 1, with the pixels and classes behind them."""
-        return self.found.summary(absent)
+    def summary(self, absent: Absent | None = None) -> dict[str, float | int | None]:
+        """Return ``miou``, ``macc`` and ``pacc``, 0 to 1, with the pixels and classes behind them.
+
+        ``absent`` is the report's own rule unless given.
+        """
+        return self.found.summary(absent or self.absent)
 
     def table(self) -> list[dict[str, str | float | int]]:
         """Return one row for each class true or predicted somewhere."""
@@ -44,6 +49,7 @@ class SegmentationReport(Report):
         """Return everything but the confusion matrix as plain values, fit for JSON."""
         return {
             **self.summary(),
+            "absent": self.absent,
             "per_class": self.table(),
             "images": self.images,
             "seconds_per_image": self.seconds,
@@ -62,6 +68,7 @@ def evaluate_segmentation(
     window: int | Size | None = None,
     stride: int | Size | None = None,
     upsample: str = "bilinear",
+    absent: Absent = "ignore",
     limit: int | None = None,
     batch: int = 8,
     workers: int = 2,
@@ -70,13 +77,15 @@ def evaluate_segmentation(
     """Segment every record of a reader as ``segment`` does, and compare with its label map, at its own size.
 
     ``words`` has one word per name of the reader, in its order (None: its names); a vocabulary with synonyms
-    does for classes such as "background". ``limit``, ``workers`` and ``on_progress`` are as in
-    ``evaluate_regions``, all other arguments as in ``segment``.
+    does for classes such as "background". ``absent`` is the rule of ``mean_iou`` for classes that are found but nowhere
+    true; "zero" is OVSeg's. ``limit``, ``workers`` and ``on_progress`` are as in ``evaluate_regions``, all other
+    arguments as in ``segment``.
 
     Raises:
-        InputError: for no names, or words that do not fit them, and as ``segment`` does.
+        InputError: for no names, words that do not fit them, an unknown rule, and as ``segment`` does.
         DataError: where a record has no label map.
     """
+    check_absent(absent)
     if not reader.names:
         raise InputError("The reader has no names, so its pixels have no words to be compared with.")
     bank = as_bank(clip, reader.names if words is None else words, templates)
@@ -110,4 +119,5 @@ def evaluate_segmentation(
             stride=None if stride is None else str(stride),
             upsample=upsample,
         ),
+        absent=absent,
     )
