@@ -29,9 +29,9 @@ LAYOUT = (
 def open_ade20k_full(root: str | Path, split: str = "val") -> LabelMaps:
     """Read ADE20K_2021_17_01, prepared where it is, else as it is released; `LAYOUT` says which files are looked for.
 
-    The prepared label maps are 16-bit images of labels from 0, `UNLABELLED` elsewhere; the preparation shrinks pictures
-    to a shorter side of 512 pixels, and the papers' figures are of those. The release's own are at full size, their
-    objects told by colour: see `read_object_ids`. Names are one word a class; all words are in the list "ade20k-847".
+    The prepared label maps are 16-bit images of labels from 0, `UNLABELLED` elsewhere, with pictures shrunk to a
+    shorter side of 512 pixels. The release's own are at full size, their objects told by colour: see
+    `read_object_ids`. Names are one word a class; all words are in the list "ade20k-847".
 
     Raises:
         DataError: files are missing; when its record is read, a label map cannot be read.
@@ -60,7 +60,7 @@ def read_object_ids(path: Path) -> Int[np.ndarray, "height width"]:
     Raises:
         DataError: the file cannot be read or is not an RGB picture.
 
-    Source: ``loadAde20K`` of the data set's own tools.
+    Source: the rule by which the preparation of ``bytedance/fc-clip`` reads the release.
     """
     try:
         with PIL.Image.open(path) as picture:
