@@ -3,11 +3,14 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import numpy as np
+import PIL.Image
+
 from closeup.data.world import World
 from closeup.models import Clip
 from closeup.models.windows import Window
 from closeup.predict import evaluate_regions, evaluate_segmentation
-from commands import Run, files_below
+from commands import Run, files_below, write_photo
 
 DATA = "world?count=2&size=64"
 
@@ -73,7 +76,32 @@ def test_segmentation_as_in_python(closeup: Run, small_clip: Clip, tmp_path: Pat
     expected = evaluate_segmentation(small_clip, World("test", count=2, size=(64, 64)), limit=2)
     assert ran.json["miou"] == expected.summary()["miou"]
     assert ran.json["images"] == 2
+    zero = closeup(*base, "--absent", "zero", "--json")
+    assert zero.json["absent"] == "zero"
+    assert zero.json["miou"] == expected.summary("zero")["miou"] < ran.json["miou"]
+    wrong = closeup(*base, "--absent", "none")
+    assert wrong.code == 2
+    assert "none" in wrong.err
     table = closeup(*base, "--words", words, "--out", tmp_path / "deep" / "report.json")
     assert table.code == 0
     assert "miou" in table.out
     assert (tmp_path / "deep" / "report.json").is_file()
+
+
+def test_segmentation_in_the_words_of_a_list(closeup: Run, small_clip: Clip, tmp_path: Path) -> None:
+    write_photo(tmp_path / "images" / "street.png", (48, 64))
+    (tmp_path / "labels").mkdir()
+    ids = np.random.default_rng(0).integers(0, 10, (48, 64), dtype=np.uint8)
+    PIL.Image.fromarray(ids).save(tmp_path / "labels" / "street.png")
+    base = (
+        "evaluate", "segmentation", "--data", f"labelmaps:{tmp_path}?names=cityscapes-19", "--model", small_clip.name,
+        "--precision", "fp32", "--size", "64", "--absent", "zero",
+    )  # fmt: skip
+    ran = closeup(*base, "--words", "cityscapes-19", "--json")
+    assert ran.code == 0, ran.err
+    assert ran.json["miou"] == closeup(*base, "--json").json["miou"]
+    table = closeup(*base)
+    assert "or are found, with 0" in table.out
+    wrong = closeup(*base, "--words", "voc-20")
+    assert wrong.code == 2
+    assert "20 words for 19 names" in wrong.err

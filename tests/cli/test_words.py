@@ -6,7 +6,7 @@ import pytest
 
 from closeup.cli.words import read_templates, read_words
 from closeup.errors import InputError
-from closeup.text import get_templates
+from closeup.text import Vocabulary, get_templates
 
 
 def test_words_on_the_command_line() -> None:
@@ -21,6 +21,13 @@ def test_words_in_files(tmp_path: Path) -> None:
     assert read_words(str(tmp_path / "words.txt")).synonyms == (("dog", "puppy"), ("grass",))
     assert read_words(str(tmp_path / "words.json")).names == ("a", "b")
     assert read_words(str(tmp_path / "plain")).names == ("one", "two")
+
+
+def test_words_of_a_data_set(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert read_words("ade20k-847").names == Vocabulary.named("ade20k-847").names
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "voc-20").write_text("mine\n", encoding="utf-8")
+    assert read_words("voc-20").names == ("mine",)
 
 
 def test_a_very_long_list_is_no_file() -> None:

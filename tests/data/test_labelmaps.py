@@ -10,6 +10,7 @@ import pytest
 from closeup.data import ade20k
 from closeup.data.ade20k import open_ade20k
 from closeup.data.camvid import NAMES, open_camvid
+from closeup.data.class_lists import class_names
 from closeup.data.labelmaps import LabelMapFolder
 from closeup.data.record import iterate
 from closeup.errors import DataError, InputError
@@ -75,16 +76,18 @@ def test_wrong_label_maps_are_named(tmp_path: Path) -> None:
 def test_wrong_folders_are_named(tmp_path: Path) -> None:
     fill(tmp_path, "one", np.zeros((1, 2), np.uint8))
     fill(tmp_path, "two", np.zeros((1, 2), np.uint8))
-    (tmp_path / "labels" / "two.png").unlink()
     images, labels = tmp_path / "images", tmp_path / "labels"
-    with pytest.raises(DataError, match=r"1 of 2 images .* no label map of the same name, the first is 'two'"):
-        LabelMapFolder(images, labels, ["a"])
-    with pytest.raises(DataError, match="no such folder of label maps"):
-        LabelMapFolder(images, tmp_path / "nowhere", ["a"])
     with pytest.raises(DataError, match="needs the names"):
         LabelMapFolder(images, labels, [])
     with pytest.raises(DataError, match="1 kinds for 2 names"):
         LabelMapFolder(images, labels, ["a", "b"], things=[True])
+    with pytest.raises(DataError, match=r"offset=-1 and ignore=\[3\]"):
+        LabelMapFolder(images, labels, ["a"], offset=-1, ignore={3})
+    (tmp_path / "labels" / "two.png").unlink()
+    with pytest.raises(DataError, match=r"1 of 2 images .* no label map of the same name, the first is 'two'"):
+        LabelMapFolder(images, labels, ["a"])
+    with pytest.raises(DataError, match="no such folder of label maps"):
+        LabelMapFolder(images, tmp_path / "nowhere", ["a"])
     PIL.Image.new("RGB", (2, 1)).save(images / "one.png")
     with pytest.raises(DataError, match="the same name"):
         LabelMapFolder(images, labels, ["a"])
@@ -135,8 +138,9 @@ def test_the_real_ade20k_sample() -> None:
 def test_ade20k_names_are_those_of_the_official_table() -> None:
     with (ADE / "objectInfo150.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
-    assert len(rows) == len(ade20k.NAMES) == len(ade20k.THINGS) == len(set(ade20k.NAMES)) == 150
-    for row, name, thing in zip(rows, ade20k.NAMES, ade20k.THINGS, strict=True):
+    names = class_names("ade20k-150")
+    assert len(rows) == len(names) == len(ade20k.THINGS) == len(set(names)) == 150
+    for row, name, thing in zip(rows, names, ade20k.THINGS, strict=True):
         words = row["Name"].split(";")  # the table breaks names of several words at their spaces too
         assert words[0] == name.split()[0]
         assert set(name.split()) <= set(words)

@@ -13,6 +13,7 @@ from closeup._types import IGNORE
 from closeup.errors import InputError
 from closeup.evaluate.segmentation import (
     SemanticSegmentation,
+    check_absent,
     confusion_matrix,
     mean_accuracy,
     mean_iou,
@@ -73,6 +74,29 @@ def test_a_class_predicted_but_nowhere_true_is_ignored_or_counts_as_zero() -> No
     confusion = confusion_matrix(torch.tensor([0, 0, 2]), torch.tensor([0, 0, 0]), 4)
     assert mean_iou(confusion, "ignore") == pytest.approx(2 / 3)
     assert mean_iou(confusion, "zero") == pytest.approx(1 / 3)
+
+
+@given(seed=st.integers(0, 10_000))
+@settings(max_examples=40, deadline=None)
+def test_both_rules_agree_with_counting_pixels_one_by_one(seed: int) -> None:
+    generator = torch.Generator().manual_seed(seed)
+    metric = SemanticSegmentation("abcdefgh")
+    maps = [[torch.randint(IGNORE, top, (4, 5), generator=generator) for top in (6, 4)] for _ in range(3)]
+    for predicted, truth in maps:
+        metric.update(predicted, truth)
+    predicted, truth = (torch.cat([pair[part] for pair in maps]) for part in (0, 1))
+    pairs = [(p, t) for p, t in zip(predicted.flatten().tolist(), truth.flatten().tolist(), strict=True) if t != IGNORE]
+    true, found = ({pair[part] for pair in pairs} - {IGNORE} for part in (1, 0))
+    total = sum(brute_iou(predicted, truth, word) for word in true)
+    confusion = metric.compute().confusion
+    assert mean_iou(confusion, "ignore") == pytest.approx(total / len(true))
+    assert mean_iou(confusion, "zero") == pytest.approx(total / len(true | found))
+    assert len(true | found) > len(true)
+
+
+def test_an_unknown_rule_is_named() -> None:
+    with pytest.raises(InputError, match=r"unknown rule for absent classes 'zeros'.*Did you mean 'zero'"):
+        check_absent("zeros")
 
 
 def test_predicting_no_class_is_a_miss_and_not_a_way_out() -> None:

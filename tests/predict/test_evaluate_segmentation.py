@@ -30,6 +30,12 @@ def test_against_iou_counted_by_hand(clip: Clip, tmp_path: Path) -> None:
             true[label] += (record.label_map == label).sum()
     summary = report.summary()
     assert summary["miou"] == pytest.approx(float((shared / united)[true > 0].mean()), abs=1e-4)
+    found = united > 0
+    zero = evaluate_segmentation(clip, world, size=64, absent="zero")
+    expected = float((shared / united)[found].mean())
+    assert zero.summary()["miou"] == report.summary("zero")["miou"] == pytest.approx(expected, abs=1e-4)
+    assert summary["miou"] != zero.summary()["miou"]
+    assert (report.to_dict()["absent"], zero.to_dict()["absent"]) == ("ignore", "zero")
     assert summary["macc"] == pytest.approx(float((shared / true)[true > 0].mean()), abs=1e-4)
     assert seen == [(1, 3), (2, 3), (3, 3)]
     assert json.loads(report.save(tmp_path / "report.json").read_text()) == json.loads(report.to_json())

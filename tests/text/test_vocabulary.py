@@ -7,8 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from closeup.data.class_lists import CLASS_LISTS, class_words
 from closeup.errors import InputError
-from closeup.text.vocabulary import Vocabulary
+from closeup.text.vocabulary import NAMED, Vocabulary
 
 words = st.lists(st.text("abcdefgh ", min_size=1).filter(str.strip), min_size=1, unique_by=lambda w: w.strip())
 
@@ -99,6 +100,23 @@ def test_the_hash_covers_order_synonyms_and_marks() -> None:
     ]
     assert len({form.hash for form in forms}) == len(forms)
     assert Vocabulary(["dog", "cat"]).hash == forms[0].hash
+
+
+def test_the_classes_of_a_data_set_by_name() -> None:
+    separate, joined = Vocabulary.named("ade20k-847"), Vocabulary.named("ade20k-847-joined")
+    assert (len(separate), len(joined)) == (847, 847)
+    assert separate.synonyms[separate.index("building")] == ("building", "edifice")
+    assert separate.synonyms[separate.index("handbag")] == ("handbag", "bag", "pocketbook", "purse")
+    assert joined.names[1] == "building, edifice"
+    assert joined.synonyms[1] == ("building, edifice",)
+    assert [Vocabulary.named(name).novel for name in NAMED] == [None] * 9
+    with pytest.raises(InputError, match=r"Unknown vocabulary 'ade20k-148'.*'ade20k-847'"):
+        Vocabulary.named("ade20k-148")
+
+
+def test_every_list_of_classes_with_synonyms_has_a_joined_form() -> None:
+    several = {name for name in CLASS_LISTS if any(len(words) > 1 for words in class_words(name))}
+    assert {name.removesuffix("-joined") for name in NAMED if name.endswith("-joined")} == several
 
 
 def test_it_cannot_be_changed_and_can_be_pickled() -> None:

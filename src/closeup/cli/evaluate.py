@@ -21,6 +21,7 @@ from closeup.data.record import Reader
 from closeup.data.registry import open_reader
 from closeup.data.write_pictures import safe_name
 from closeup.errors import InputError
+from closeup.evaluate import Absent
 from closeup.models import Clip
 from closeup.models.windows import Window
 from closeup.predict import clusters, evaluate_regions, evaluate_segmentation
@@ -33,7 +34,7 @@ class DataOptions:
     """Which records, and the words for their classes."""
 
     data: str
-    """The data set: "world", "coco-panoptic:/data/coco", "ade20k:/data/ade", "camvid:/data/camvid", ..."""
+    """The data set: "world", "coco-panoptic:/data/coco", "ade20k:/data/ade", "voc:/data/VOCdevkit", ..."""
 
     split: Maybe[str] = None
     """The split: train, val or test; val unless the data set's line says otherwise."""
@@ -42,7 +43,8 @@ class DataOptions:
     """Only the first so many records."""
 
     words: Maybe[str] = None
-    """One word per class in the data set's order, as names or a file; the data set's own names unless given."""
+    """One word per class in the data set's order, as names, a file, or a list with synonyms such as "ade20k-847"; the
+    data set's own names unless given."""
 
     def reader(self) -> Reader:
         """Open the data set."""
@@ -114,6 +116,7 @@ class Segmentation:
         closeup evaluate segmentation --data world --limit 100
         closeup evaluate segmentation --data camvid:/data/camvid --model ViT-B-16/openai --size 448 --json
         closeup evaluate segmentation --data ade20k:/data/ade --size 672 --window 336 --templates openai-80
+        closeup evaluate segmentation --data ade20k-847:/data/ADE20K_2021_17_01 --words ade20k-847 --absent zero
     """
 
     records: Annotated[DataOptions, arg(name="")]
@@ -126,6 +129,9 @@ class Segmentation:
 
     stride: Maybe[int] = None
     """Pixels from one window to the next; half a window unless given."""
+
+    absent: Absent = "ignore"
+    """What a class that is found but nowhere true does to the mean IoU: nothing, or it counts as 0 as in OVSeg."""
 
     workers: int = 2
     """Threads that read records ahead."""
@@ -230,6 +236,7 @@ def _segmentation(options: Segmentation) -> int:
             size=options.clip.size,
             window=options.window,
             stride=options.stride,
+            absent=options.absent,
             limit=options.records.limit,
             workers=options.workers,
             on_progress=tell,
@@ -239,11 +246,12 @@ def _segmentation(options: Segmentation) -> int:
         show_json({"data": options.records.data, **report.to_dict(), "written": written})
         return 0
     means: dict[str, Any] = report.summary()
+    counted_in = "" if options.absent == "ignore" else " (miou: or are found, with 0)"
     show(
         table(["class", "pixels", "IoU"], [list(row.values()) for row in report.table()]),
         table(list(means), [list(means.values())]),
         f"{report.images} images of {options.records.data}, model {clip.name}. miou, macc: means over the classes that "
-        "occur; pacc: the share of pixels that are right.",
+        f"occur{counted_in}; pacc: the share of pixels that are right.",
         *(f"Written: {path}" for path in written),
     )
     return 0

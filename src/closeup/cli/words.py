@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from closeup.errors import InputError
-from closeup.text import Templates, Vocabulary, get_templates
+from closeup.text import NAMED, Templates, Vocabulary, get_templates
 
 SUFFIXES = (".txt", ".json", ".csv", ".tsv")
 """What the name of a words file ends with; a file that exists may end with anything."""
@@ -17,7 +17,8 @@ class WordOptions:
     """The words that regions are compared with."""
 
     words: str
-    """Names separated by commas, or a file: one name a line with synonyms after "|", or json with categories."""
+    """Names separated by commas, or a file: one name a line with synonyms after "|", or json with categories; or the
+    classes of a data set, such as "ade20k-150", "pascal-context-59"."""
 
     templates: str = "simple"
     """The sentences around a name: a set such as "simple", "openai-80" or "vild-63", or a file of sentences."""
@@ -32,7 +33,7 @@ class WordOptions:
 
 
 def read_words(text: str) -> Vocabulary:
-    """Return the vocabulary that the text names or lists.
+    """Return the vocabulary that the text names or lists; a file wins over a data set's classes of the same name.
 
     Raises:
         InputError: the file is missing or lists nothing, a name is empty, or two are equal.
@@ -44,7 +45,7 @@ def read_words(text: str) -> Vocabulary:
         if not _is_file(path):
             raise InputError(f"--words {text}: no such file. Give names separated by commas, or a file of names.")
         return Vocabulary.from_file(path)
-    return Vocabulary.parse(text)
+    return Vocabulary.named(text) if text in NAMED else Vocabulary.parse(text)
 
 
 def read_templates(text: str) -> Templates:

@@ -2,87 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
+from typing import NamedTuple, TypeAlias
 
 import numpy as np
 import PIL.Image
-import torch
 from jaxtyping import Int
 
-from closeup._types import IGNORE, LabelMap
+from closeup._types import IGNORE
 from closeup.data.coco_json import check_folder
 from closeup.data.images import list_images
+from closeup.data.label_table import LabelTable
 from closeup.data.record import Record
 from closeup.errors import DataError
 
-_STRANGE = -2
+ReadIds: TypeAlias = Callable[[Path], Int[np.ndarray, "height width"]]
+"""Returns the stored id of every pixel of a label map's file."""
 
 
-class LabelMapFolder:
-    """Records with a label map, paired by their path below the two folders, whatever the suffix.
+class Pair(NamedTuple):
+    """A picture's record id, its file, and the file of its label map."""
 
-    A stored id ``v`` means ``names[v - offset]``; ids in ``ignore`` become IGNORE. ``things`` says which names
-    have instances, all False unless given. The id of a record is that path without its suffix.
-
-    Raises:
-        DataError: a folder is missing, an image has no label map, an id is below 0, or (when its record is read) a
-            label map is coloured or holds an id that is neither a class nor ignored.
-    """
-
-    names: tuple[str, ...]
-    things: tuple[bool, ...]
-
-    def __init__(
-        self,
-        images: str | Path,
-        labels: str | Path,
-        names: Sequence[str],
-        *,
-        ignore: Collection[int] = (),
-        offset: int = 0,
-        things: Sequence[bool] | None = None,
-    ) -> None:
-        self.names = tuple(names)
-        self.things = tuple(things) if things is not None else (False,) * len(self.names)
-        if len(self.things) != len(self.names):
-            raise DataError(f"things says {len(self.things)} kinds for {len(self.names)} names; give one for each.")
-        if not self.names:
-            raise DataError("A label map needs the names of its classes; the list is empty.")
-        if min(offset, *ignore, 0) < 0:
-            raise DataError(f"Stored ids count from 0, but offset={offset} and ignore={sorted(ignore)}.")
-        self._table = _lookup(len(self.names), ignore, offset)
-        self._offset = offset
-        self._ignore = sorted(ignore)
-        pictures = _by_stem(check_folder(images, "images"))
-        maps = _by_stem(check_folder(labels, "label maps"))
-        lonely = [stem for stem in pictures if stem not in maps]
-        if lonely:
-            raise DataError(
-                f"{labels}: {len(lonely)} of {len(pictures)} images in {images} have no label map of the same name,"
-                f" the first is {lonely[0]!r}."
-            )
-        self._items = [(stem, path, maps[stem]) for stem, path in pictures.items()]
-
-    def __len__(self) -> int:
-        return len(self._items)
-
-    def __getitem__(self, index: int, /) -> Record:
-        stem, image, labels = self._items[index]
-        label_map = self._translate(read_ids(labels), labels)
-        return Record(id=stem, image=image, size=(label_map.shape[0], label_map.shape[1]), label_map=label_map)
-
-    def _translate(self, ids: Int[np.ndarray, "height width"], path: Path) -> LabelMap:
-        # As unsigned numbers negative ids are huge, and all beyond the table share its last entry.
-        labels = self._table[np.minimum(ids.astype(np.uint64), len(self._table) - 1)]
-        strange = np.unique(ids[labels == _STRANGE])
-        if len(strange):
-            first, last = self._offset, self._offset + len(self.names) - 1
-            raise DataError(
-                f"{path}: holds the ids {strange[:5].tolist()}, which are neither classes ({first} to {last}) nor"
-                f" ignored ({self._ignore})."
-            )
-        return torch.from_numpy(labels)
+    id: str
+    image: Path
+    labels: Path
 
 
 def read_ids(path: Path) -> Int[np.ndarray, "height width"]:
@@ -103,20 +47,112 @@ def read_ids(path: Path) -> Int[np.ndarray, "height width"]:
         raise DataError(f"{path}: the label map cannot be read ({error}).") from error
 
 
+class LabelMaps:
+    """Records with a label map each, from pictures and label maps that are already paired.
+
+    ``table`` turns what ``read`` returns into indices into ``names``. ``things`` says which names have instances, all
+    False unless given.
+
+    Raises:
+        DataError: names and things do not fit, or (when its record is read) a label map cannot be read or holds an id
+            that the table does not know.
+    """
+
+    names: tuple[str, ...]
+    things: tuple[bool, ...]
+
+    def __init__(
+        self,
+        pairs: Sequence[Pair],
+        names: Sequence[str],
+        table: LabelTable,
+        *,
+        things: Sequence[bool] | None = None,
+        read: ReadIds = read_ids,
+    ) -> None:
+        self.names = tuple(names)
+        self.things = tuple(things) if things is not None else (False,) * len(self.names)
+        if len(self.things) != len(self.names):
+            raise DataError(f"things says {len(self.things)} kinds for {len(self.names)} names; give one for each.")
+        if not self.names:
+            raise DataError("A label map needs the names of its classes; the list is empty.")
+        self._pairs = tuple(pairs)
+        self._table = table
+        self._read = read
+
+    def __len__(self) -> int:
+        return len(self._pairs)
+
+    def __getitem__(self, index: int, /) -> Record:
+        pair = self._pairs[index]
+        label_map = self._table.translate(self._read(pair.labels), pair.labels)
+        return Record(id=pair.id, image=pair.image, size=(label_map.shape[0], label_map.shape[1]), label_map=label_map)
+
+
+class LabelMapFolder(LabelMaps):
+    """Records with a label map, paired by their path below the two folders, whatever the suffix.
+
+    A stored id ``v`` means ``names[v - offset]``; ids in ``ignore`` become IGNORE. ``things`` says which names
+    have instances, all False unless given. The id of a record is that path without its suffix.
+
+    Raises:
+        DataError: a folder is missing, an image has no label map, an id is below 0, or (when its record is read) a
+            label map is coloured or holds an id that is neither a class nor ignored.
+    """
+
+    def __init__(
+        self,
+        images: str | Path,
+        labels: str | Path,
+        names: Sequence[str],
+        *,
+        ignore: Collection[int] = (),
+        offset: int = 0,
+        things: Sequence[bool] | None = None,
+    ) -> None:
+        if min(offset, *ignore, 0) < 0:
+            raise DataError(f"Stored ids count from 0, but offset={offset} and ignore={sorted(ignore)}.")
+        classes = {offset + label: label for label in range(len(names))}
+        table = LabelTable(classes | dict.fromkeys(ignore, IGNORE))
+        super().__init__(paired_folders(images, labels), names, table, things=things)
+
+
+def paired_folders(images: str | Path, labels: str | Path) -> list[Pair]:
+    """Pair every image below a folder with the label map of the same path below another, whatever the suffix.
+
+    Raises:
+        DataError: a folder is missing, an image has no label map, or two files differ in their suffix alone.
+    """
+    pictures = _by_stem(check_folder(images, "images"))
+    maps = _by_stem(check_folder(labels, "label maps"))
+    lonely = [stem for stem in pictures if stem not in maps]
+    if lonely:
+        raise DataError(
+            f"{labels}: {len(lonely)} of {len(pictures)} images in {images} have no label map of the same name,"
+            f" the first is {lonely[0]!r}."
+        )
+    return [Pair(stem, path, maps[stem]) for stem, path in pictures.items()]
+
+
+def existing_pairs(pairs: Sequence[Pair], layout: str) -> list[Pair]:
+    """Return pairs whose files are all there.
+
+    Raises:
+        DataError: files are missing; the message counts them and shows the expected layout.
+    """
+    files = [path for pair in pairs for path in (pair.image, pair.labels)]
+    missing = [path for path in files if not path.is_file()]
+    if missing:
+        raise DataError(f"{missing[0]}: no such file; {len(missing)} of {len(files)} are missing. Expected: {layout}.")
+    return list(pairs)
+
+
 def unlabelled_id(count: int) -> int:
     """Return the id that stands for IGNORE in a stored label map of ``count`` classes unless told otherwise.
 
     255 where the ids fit in a byte, as most data sets have it, else 65535.
     """
     return 255 if count <= 255 else 65535
-
-
-def _lookup(count: int, ignore: Collection[int], offset: int) -> Int[np.ndarray, " ids"]:
-    """Return the label of every id from 0 on; the last entry stands for all ids beyond."""
-    table = np.full(max(offset + count - 1, *ignore, 0) + 2, _STRANGE, dtype=np.int64)
-    table[offset : offset + count] = np.arange(count)
-    table[list(ignore)] = IGNORE
-    return table
 
 
 def _by_stem(folder: Path) -> dict[str, Path]:

@@ -2,23 +2,34 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, cast
+from typing import Literal, cast, get_args
 
 from closeup.data.ade20k import LAYOUT as ADE20K_LAYOUT
 from closeup.data.ade20k import open_ade20k
+from closeup.data.ade20k_full import LAYOUT as ADE20K_FULL_LAYOUT
+from closeup.data.ade20k_full import open_ade20k_full
 from closeup.data.camvid import LAYOUT as CAMVID_LAYOUT
 from closeup.data.camvid import open_camvid
 from closeup.data.captions import Captioned
+from closeup.data.cityscapes import LAYOUT as CITYSCAPES_LAYOUT
+from closeup.data.cityscapes import open_cityscapes
+from closeup.data.class_lists import CLASS_LISTS, class_names
 from closeup.data.coco import CocoCaptions, CocoInstances, Crowd
 from closeup.data.coco_panoptic import CocoPanoptic
+from closeup.data.coco_stuff import LAYOUT as COCO_STUFF_LAYOUT
+from closeup.data.coco_stuff import open_coco_stuff
 from closeup.data.folder import ImageFolder
 from closeup.data.labelmaps import LabelMapFolder, unlabelled_id
 from closeup.data.lvis import Lvis
+from closeup.data.pascal_context import LAYOUT as PASCAL_CONTEXT_LAYOUT
+from closeup.data.pascal_context import Classes, open_pascal_context
 from closeup.data.record import Reader
 from closeup.data.spec import DEFAULT_SPLIT, Spec, split_spec
+from closeup.data.voc import LAYOUT as VOC_LAYOUT
+from closeup.data.voc import Background, open_voc
 from closeup.data.world.world import Marked, World
 from closeup.errors import DataError, InputError, suggest
 
@@ -98,10 +109,15 @@ def _open_lvis(spec: Spec) -> Reader:
 def _open_labelmaps(spec: Spec) -> Reader:
     images = spec.find("images", [f"images/{spec.split}", "images"])
     labels = spec.find("labels", [f"labels/{spec.split}", "labels", f"annotations/{spec.split}", "annotations"])
-    names = _lines(spec.find("names", ["names.txt"]))
+    names = _names(spec)
     offset = spec.number("offset", 0)
     ignore = spec.number("ignore", unlabelled_id(len(names) + offset))
     return LabelMapFolder(images, labels, names, offset=offset, ignore={ignore})
+
+
+def _names(spec: Spec) -> Sequence[str]:
+    given = spec.options.get("names", "")
+    return class_names(given) if given in CLASS_LISTS else _lines(spec.find("names", ["names.txt"]))
 
 
 def _lines(path: Path) -> list[str]:
@@ -110,6 +126,16 @@ def _lines(path: Path) -> list[str]:
     except UnicodeDecodeError as error:
         raise DataError(f"{path}: names are UTF-8 text, one a line ({error}).") from error
     return [line.strip() for line in text.splitlines() if line.strip()]
+
+
+def _open_voc(spec: Spec) -> Reader:
+    background = cast("Background", spec.choice("background", get_args(Background)) or "ignore")
+    return open_voc(spec.root, spec.split, background)
+
+
+def _open_pascal_context(spec: Spec) -> Reader:
+    classes = cast("Classes", spec.choice("classes", get_args(Classes)) or "59")
+    return open_pascal_context(spec.root, spec.split, classes)
 
 
 def _open_world(spec: Spec) -> Reader:
@@ -178,13 +204,18 @@ KINDS: Mapping[str, Kind] = {
         ("annotations", "images", "masks"),
     ),
     "ade20k": Kind(lambda spec: open_ade20k(spec.root, spec.split), ADE20K_LAYOUT),
+    "ade20k-847": Kind(lambda spec: open_ade20k_full(spec.root, spec.split), ADE20K_FULL_LAYOUT),
+    "voc": Kind(_open_voc, VOC_LAYOUT, ("background",)),
+    "pascal-context": Kind(_open_pascal_context, PASCAL_CONTEXT_LAYOUT, ("classes",)),
+    "coco-stuff": Kind(lambda spec: open_coco_stuff(spec.root, spec.split), COCO_STUFF_LAYOUT),
+    "cityscapes": Kind(lambda spec: open_cityscapes(spec.root, spec.split), CITYSCAPES_LAYOUT),
     "camvid": Kind(lambda spec: open_camvid(spec.root, spec.split), CAMVID_LAYOUT),
     "world": Kind(
         _open_world, "nothing: the embedded world is drawn as it is read", ("count", "size", "seed", "shapes")
     ),
     "labelmaps": Kind(
         _open_labelmaps,
-        "images/, labels/ with PNGs of the same names, and names.txt with a class a line",
+        "images/, labels/ with PNGs of the same names, and names.txt with a class a line (or names=ade20k-150, ...)",
         ("images", "labels", "names", "offset", "ignore"),
     ),
 }

@@ -14,6 +14,7 @@ from closeup.evaluate.retrieval import text_to_image_ranks as text_to_image_rank
 from closeup.evaluate.segmentation import Absent as Absent
 from closeup.evaluate.segmentation import Segmentation as Segmentation
 from closeup.evaluate.segmentation import SemanticSegmentation as SemanticSegmentation
+from closeup.evaluate.segmentation import check_absent as check_absent
 from closeup.evaluate.segmentation import confusion_matrix as confusion_matrix
 from closeup.evaluate.segmentation import mean_accuracy as mean_accuracy
 from closeup.evaluate.segmentation import mean_iou as mean_iou

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal, TypeAlias
+from typing import Literal, TypeAlias, get_args
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -65,13 +65,18 @@ def mean_iou(confusion: Confusion, absent: Absent = "ignore", among: Bool[Tensor
 
     This is not the mean over images of each image's IoU (``torchmetrics.segmentation.MeanIoU``).
     """
-    if absent not in ("ignore", "zero"):
-        raise InputError(f"unknown rule for absent classes {absent!r}. {suggest(str(absent), ('ignore', 'zero'))}")
+    check_absent(absent)
     _, true, predicted = _totals(confusion)
     counted = true > 0 if absent == "ignore" else true + predicted > 0
     if among is not None:
         counted = counted & among
     return per_class_iou(confusion)[counted].mean().item()
+
+
+def check_absent(absent: str) -> None:
+    """Raise InputError unless this is a rule for classes that are predicted somewhere but true nowhere."""
+    if absent not in get_args(Absent):
+        raise InputError(f"unknown rule for absent classes {absent!r}. {suggest(absent, get_args(Absent))}")
 
 
 def mean_accuracy(confusion: Confusion) -> float:

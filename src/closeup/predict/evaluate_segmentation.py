@@ -10,7 +10,7 @@ from typing import Any
 from closeup.data.record import Reader
 from closeup.data.things import novel_marks
 from closeup.errors import DataError, InputError
-from closeup.evaluate import Absent, Segmentation, SemanticSegmentation
+from closeup.evaluate import Absent, Segmentation, SemanticSegmentation, check_absent
 from closeup.models.clip import Clip
 from closeup.models.preprocess import Size
 from closeup.models.routes import Route
@@ -35,13 +35,16 @@ class SegmentationReport(Report):
     seconds: float
     """Wall-clock seconds per image, reading included."""
     provenance: Provenance
+    absent: Absent = "ignore"
+    """What classes that are found but true nowhere do to the mean IoU, see ``mean_iou``."""
 
-    def summary(self, absent: Absent = "ignore") -> dict[str, float | int | None]:
+    def summary(self, absent: Absent | None = None) -> dict[str, float | int | None]:
         """Return ``miou``, ``macc`` and ``pacc``, 0 to 1, with the pixels and classes behind them.
 
-        Where some classes are novel, ``miou novel`` and ``miou base`` too.
+        ``absent`` is the report's own rule unless given. Where some classes are novel, ``miou novel`` and ``miou base``
+        too.
         """
-        return self.found.summary(absent, self.novel)
+        return self.found.summary(absent or self.absent, self.novel)
 
     def table(self) -> list[dict[str, str | float | int]]:
         """Return one row for each class true or predicted somewhere."""
@@ -51,6 +54,7 @@ class SegmentationReport(Report):
         """Return everything but the confusion matrix as plain values, fit for JSON."""
         return {
             **self.summary(),
+            "absent": self.absent,
             "per_class": self.table(),
             "images": self.images,
             "seconds_per_image": self.seconds,
@@ -69,6 +73,7 @@ def evaluate_segmentation(
     window: int | Size | None = None,
     stride: int | Size | None = None,
     upsample: str = "bilinear",
+    absent: Absent = "ignore",
     limit: int | None = None,
     batch: int = 8,
     workers: int = 2,
@@ -79,7 +84,7 @@ def evaluate_segmentation(
     All arguments as in ``evaluate_scorer`` and ``segment``.
 
     Raises:
-        InputError: for no names, or words that do not fit them, and as ``segment`` does.
+        InputError: for no names, words that do not fit them, an unknown rule, and as ``segment`` does.
         DataError: where a record has no label map.
     """
     return evaluate_scorer(
@@ -88,6 +93,7 @@ def evaluate_segmentation(
         words=words,
         templates=templates,
         upsample=upsample,
+        absent=absent,
         limit=limit,
         workers=workers,
         on_progress=on_progress,
@@ -102,6 +108,7 @@ def evaluate_scorer(
     templates: str | Templates | None = None,
     novel: Sequence[bool] | None = None,
     upsample: str = "bilinear",
+    absent: Absent = "ignore",
     limit: int | None = None,
     workers: int = 2,
     on_progress: Progress | None = None,
@@ -110,12 +117,14 @@ def evaluate_scorer(
 
     ``words`` has one word per name of the reader, in its order (None: its names); a vocabulary with synonyms
     does for classes such as "background". ``novel`` marks names that are reported apart (None: the reader's own novel
-    words, if it has some). ``limit``, ``workers`` and ``on_progress`` are as in ``evaluate_regions``.
+    words, if it has some). ``absent`` is the rule of ``mean_iou`` for classes that are found but nowhere true, and
+    "zero" OVSeg's. ``limit``, ``workers`` and ``on_progress`` are as in ``evaluate_regions``.
 
     Raises:
-        InputError: for no names, or words that do not fit them, and as the scorer does.
+        InputError: for no names, words that do not fit them, an unknown rule, and as the scorer does.
         DataError: where a record has no label map.
     """
+    check_absent(absent)
     if not reader.names:
         raise InputError("The reader has no names, so its pixels have no words to be compared with.")
     clip = scorer.clip
@@ -142,4 +151,5 @@ def evaluate_scorer(
         images=count,
         seconds=(time.perf_counter() - start) / max(count, 1),
         provenance=scorer.describe(bank, canvas, upsample=upsample),
+        absent=absent,
     )

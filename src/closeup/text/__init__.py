@@ -10,4 +10,5 @@ from closeup.text.names import clean_name as clean_name
 from closeup.text.templates import TEMPLATES as TEMPLATES
 from closeup.text.templates import Templates as Templates
 from closeup.text.templates import get_templates as get_templates
+from closeup.text.vocabulary import NAMED as NAMED
 from closeup.text.vocabulary import Vocabulary as Vocabulary

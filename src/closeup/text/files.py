@@ -7,10 +7,10 @@ import json
 import re
 from collections.abc import Sequence
 from functools import cache
-from importlib.resources import files
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from closeup.data.class_lists import class_words, word_rows
 from closeup.errors import DataError
 
 
@@ -47,8 +47,7 @@ def read_categories(path: Path) -> Listed:
 
 def parse_lines(text: str) -> Listed:
     """Read ``name | synonym | synonym`` lines; lines that start with ``#`` and empty lines are skipped."""
-    stripped = [line.strip() for line in text.split("\n")]
-    rows = [_words(line, "|") for line in stripped if line.strip("| \t") and not line.startswith("#")]
+    rows = word_rows(text)
     return Listed([row[0] for row in rows], rows, None)
 
 
@@ -102,8 +101,7 @@ def _split_object(cell: str) -> list[str]:
 
 @cache
 def _ade20k_rows() -> dict[tuple[str, ...], list[str]]:
-    rows = parse_lines(files("closeup.text").joinpath("data/ade20k-150.txt").read_text("utf-8")).synonyms
-    return {tuple(" ".join(row).split(" ")): row for row in rows}
+    return {tuple(" ".join(row).split(" ")): list(row) for row in class_words("ade20k-150")}
 
 
 def _words(line: str, separator: str) -> list[str]:

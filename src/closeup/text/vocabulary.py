@@ -8,8 +8,14 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from closeup.data.class_lists import CLASS_LISTS, class_words, distinct_names
 from closeup.errors import InputError, suggest
 from closeup.text.files import Listed, read_categories, read_names
+
+_JOINED = "-joined"
+
+NAMED = (*CLASS_LISTS, "ade20k-150-joined", "ade20k-847-joined")
+"""The vocabularies that ship: the classes of segmentation sets."""
 
 
 @dataclass(frozen=True, init=False, repr=False, slots=True)
@@ -50,6 +56,22 @@ class Vocabulary:
     def parse(cls, text: str) -> Vocabulary:
         """Read names separated by commas, as on a command line; a name that holds a comma needs a file."""
         return cls(text.split(","))
+
+    @classmethod
+    def named(cls, name: str) -> Vocabulary:
+        """Return the classes of a segmentation set by name, one of `NAMED`, in the order of its labels.
+
+        ``ade20k-847`` has a word for each class with all of its words as synonyms. ``ade20k-847-joined`` has one text
+        for each class, all of its words with commas between them, as OVSeg reads them. InputError: there is no such
+        list.
+        """
+        if name not in NAMED:
+            raise InputError(f"Unknown vocabulary {name!r}. {suggest(name, NAMED)}")
+        rows = class_words(name.removesuffix(_JOINED))
+        if name.endswith(_JOINED):
+            return cls([", ".join(row) for row in rows])
+        names = distinct_names(rows)
+        return cls(names, synonyms=dict(zip(names, rows, strict=True)))
 
     @classmethod
     def from_file(cls, path: str | Path) -> Vocabulary:
