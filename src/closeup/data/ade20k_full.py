@@ -60,7 +60,7 @@ def read_object_ids(path: Path) -> Int[np.ndarray, "height width"]:
     Raises:
         DataError: the file cannot be read or is not an RGB picture.
 
-    Source: the rule by which the preparation of ``bytedance/fc-clip`` reads the release.
+    Source: how the release stores objects (Zhou et al., IJCV 2019; ``CSAILVision/ADE20K``).
     """
     try:
         with PIL.Image.open(path) as picture:
