@@ -13,9 +13,9 @@ from closeup.cli.evaluate_detection import Detection, run_detection
 from closeup.cli.evaluate_forgetting import Forgetting, run_forgetting
 from closeup.cli.fields import Flag, Maybe
 from closeup.cli.files import check_folder, check_report, counted, save_picture
+from closeup.cli.method import MethodOptions
 from closeup.cli.model import ModelOptions
 from closeup.cli.output import show, show_json, table
-from closeup.cli.window import check_window
 from closeup.cli.words import read_templates, read_words
 from closeup.data.record import Reader
 from closeup.data.registry import open_reader
@@ -24,8 +24,9 @@ from closeup.errors import InputError
 from closeup.evaluate import Absent
 from closeup.models import Clip
 from closeup.models.windows import Window
-from closeup.predict import clusters, evaluate_regions, evaluate_segmentation
+from closeup.predict import clusters, evaluate_regions
 from closeup.predict.evaluate_regions import CELLS
+from closeup.predict.evaluate_segmentation import evaluate_scorer
 from closeup.text import Vocabulary
 
 
@@ -109,7 +110,7 @@ class Regions:
 
 @dataclass(frozen=True)
 class Segmentation:
-    """Measure segmentation without training: mean IoU over classes, pooled over all pixels of a data set.
+    """Measure segmentation: mean IoU over classes, pooled over all pixels of a data set; novel classes apart too.
 
     Labels are compared at the size of the true label map; pixels without a class do not count.
 
@@ -117,18 +118,14 @@ class Segmentation:
         closeup evaluate segmentation --data camvid:/data/camvid --model ViT-B-16/openai --size 448 --json
         closeup evaluate segmentation --data ade20k:/data/ade --size 672 --window 336 --templates openai-80
         closeup evaluate segmentation --data ade20k-847:/data/ADE20K_2021_17_01 --words ade20k-847 --absent zero
+        closeup evaluate segmentation --data world --limit 100 --method ovseg --masks my-masks --model my-mask-clip
+        closeup evaluate segmentation --data world --limit 100 --method ovseg --masks truth
     """
 
     records: Annotated[DataOptions, arg(name="")]
 
     templates: str = "simple"
     """The sentences around a name: a set such as "openai-80", or a file of sentences."""
-
-    window: Maybe[int] = None
-    """Side of a sliding window in pixels of the resized image; the whole image at once unless given."""
-
-    stride: Maybe[int] = None
-    """Pixels from one window to the next; half a window unless given."""
 
     absent: Absent = "ignore"
     """What a class that is found but nowhere true does to the mean IoU: nothing, or it counts as 0 as in OVSeg."""
@@ -141,6 +138,8 @@ class Segmentation:
 
     json: Flag = False
     """Print the report as one json document instead of a table."""
+
+    how: Annotated[MethodOptions, arg(name="")] = field(default_factory=MethodOptions)
 
     clip: Annotated[ModelOptions, arg(name="")] = field(default_factory=ModelOptions)
 
@@ -222,20 +221,16 @@ def _draw(clip: Clip, reader: Reader, options: Regions, folder: Path) -> list[Pa
 
 
 def _segmentation(options: Segmentation) -> int:
-    check_window(options.window, options.stride)
+    options.how.check(options.clip)
     reader, words = options.records.reader(), options.records.vocabulary()
     templates = read_templates(options.templates)
-    clip = options.clip.load()
+    scorer = options.how.load(options.clip)
     with counted("evaluating") as tell:
-        report = evaluate_segmentation(
-            clip,
+        report = evaluate_scorer(
+            scorer,
             reader,
             words=words,
             templates=templates,
-            route=options.clip.route,
-            size=options.clip.size,
-            window=options.window,
-            stride=options.stride,
             absent=options.absent,
             limit=options.records.limit,
             workers=options.workers,
@@ -250,8 +245,8 @@ def _segmentation(options: Segmentation) -> int:
     show(
         table(["class", "pixels", "IoU"], [list(row.values()) for row in report.table()]),
         table(list(means), [list(means.values())]),
-        f"{report.images} images of {options.records.data}, model {clip.name}. miou, macc: means over the classes that "
-        f"occur{counted_in}; pacc: the share of pixels that are right.",
+        f"{report.images} images of {options.records.data}, model {scorer.clip.name}. miou, macc: means over the classes "
+        f"that occur{counted_in}; pacc: the share of pixels that are right.",
         *(f"Written: {path}" for path in written),
     )
     return 0

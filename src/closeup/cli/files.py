@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
+from typing import TypeAlias, TypeVar
 
 import PIL.Image
 from rich.console import Console
@@ -20,6 +20,9 @@ from closeup.data.images import list_images
 from closeup.errors import InputError
 
 Result = TypeVar("Result")
+
+Tell: TypeAlias = Callable[[int, int], object]
+"""Told how many are done, and of how many."""
 
 PICTURES = (".png", ".jpg", ".jpeg", ".webp")
 """An output that ends so is a picture, any other a folder."""
@@ -61,15 +64,29 @@ def each(
     Raises:
         InputError: the only photo failed.
     """
+    return each_in_parts(photos, lambda photo, _: work(photo), what, what)
+
+
+def each_in_parts(
+    photos: Sequence[Path], work: Callable[[Path, Tell], Result], what: str, parts: str
+) -> tuple[list[tuple[Path, Result]], list[Failure]]:
+    """Do as ``each`` does where a photo is work enough for a bar of its own, which its work moves.
+
+    Raises:
+        InputError: the only photo failed.
+    """
     done: list[tuple[Path, Result]] = []
     failures: list[Failure] = []
-    for photo in track(photos, what):
-        try:
-            done.append((photo, work(photo)))
-        except InputError as error:
-            if len(photos) == 1:
-                raise
-            failures.append(Failure(str(photo), str(error)))
+    with counted(what, parts) as tell:
+        for number, photo in enumerate(photos):
+            tell(number, len(photos))
+            try:
+                done.append((photo, work(photo, tell.part)))
+            except InputError as error:
+                if len(photos) == 1:
+                    raise
+                failures.append(Failure(str(photo), str(error)))
+        tell(len(photos), len(photos))
     return done, failures
 
 
@@ -82,14 +99,29 @@ def track(items: Sequence[Result], what: str) -> Iterator[Result]:
         tell(len(items), len(items))
 
 
+class Bars:
+    """A bar that is told how many are done, of how many; ``part`` is told the same of one of them, on a second bar."""
+
+    def __init__(self, bar: Progress, what: str, parts: str) -> None:
+        self._bar, self._whole = bar, bar.add_task(what, total=None)
+        self._part = bar.add_task(parts, total=None, visible=False)
+
+    def __call__(self, done: int, total: int) -> None:
+        """Move the bar."""
+        self._bar.update(self._whole, completed=done, total=total)
+
+    def part(self, done: int, total: int) -> None:
+        """Move the second bar, which is not shown before."""
+        self._bar.update(self._part, completed=done, total=total, visible=True)
+
+
 @contextmanager
-def counted(what: str) -> Iterator[Callable[[int, int], None]]:
-    """Give a function that is told how many are done, of how many, and draws a bar where anybody can see it."""
+def counted(what: str, parts: str = "") -> Iterator[Bars]:
+    """Give bars that are told how many are done, of how many, and are drawn where anybody can see them."""
     console = Console(stderr=True)
     columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
     with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
-        task = bar.add_task(what, total=None)
-        yield lambda done, total: bar.update(task, completed=done, total=total)
+        yield Bars(bar, what, parts)
 
 
 def report(failures: Sequence[Failure], photos: int) -> int:

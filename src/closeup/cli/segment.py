@@ -10,14 +10,15 @@ from tyro.conf import arg
 
 from closeup.cli.choices import Upsample
 from closeup.cli.fields import Flag, Maybe, Photos
-from closeup.cli.files import each, find_photos, report
+from closeup.cli.files import Tell, each_in_parts, find_photos, report
+from closeup.cli.method import MethodOptions
 from closeup.cli.model import ModelOptions
 from closeup.cli.output import show, show_json, table
 from closeup.cli.save import Format, Saver
-from closeup.cli.window import check_window
 from closeup.cli.words import WordOptions
 from closeup.errors import InputError
-from closeup.predict import SegmentationResult, segment
+from closeup.predict import SegmentationResult
+from closeup.predict.segment import segment_by
 from closeup.predict.words import as_bank, with_word
 
 
@@ -25,9 +26,13 @@ from closeup.predict.words import as_bank, with_word
 class Options:
     """Colour every pixel of photos in your words.
 
-    Every pixel gets the word that its place in the photo is most like; nothing is trained for it.
+    Every pixel gets the word that its place in the photo is most like. Nothing is trained for it, unless --method names
+    a way with a trained part: masks that a proposer outlines and a CLIP names (OVSeg), or CAT-Seg.
 
         closeup segment photo.jpg --words "dog, grass, red frisbee"
+        closeup segment photo.jpg --words words.txt --method ovseg --masks my-masks --model my-mask-clip
+        closeup segment photo.jpg --words words.txt --method ovseg --masks hf:facebook/sam-vit-base
+        closeup segment photos/ --words ade20k-150 --method catseg --head my-catseg --windows
         closeup segment photos/ --words words.txt --out out/ --format png coco
         closeup segment "photos/*.jpg" --words words.txt --window 224 --size 672 --background 0.3
     """
@@ -46,51 +51,39 @@ class Options:
     background: Maybe[str] = None
     """A probability from 0 to 1 below which a pixel is background, or a word that stands for it."""
 
-    window: Maybe[int] = None
-    """Side of a sliding window in pixels of the resized photo; the whole photo at once unless given."""
-
-    stride: Maybe[int] = None
-    """Pixels from one window to the next; half a window unless given."""
-
     upsample: Upsample = "bilinear"
     """How scores go from the cells of the dense map to pixels."""
 
     json: Flag = False
     """Print one json document instead of tables."""
 
+    how: Annotated[MethodOptions, arg(name="")] = field(default_factory=MethodOptions)
+
     clip: Annotated[ModelOptions, arg(name="")] = field(default_factory=ModelOptions)
 
 
 def run(options: Options) -> int:
     """Segment every photo."""
-    options.clip.check()
-    check_window(options.window, options.stride)
+    options.how.check(options.clip)
     background = read_background(options.background)
     photos, failures = find_photos(options.photos)
     saver = Saver(options.out, options.format, photos)
     vocabulary, templates = options.text.vocabulary(), options.text.template_set()
-    clip = options.clip.load()
+    scorer = options.how.load(options.clip)
+    clip = scorer.clip
     if isinstance(background, str):
         bank = with_word(clip, vocabulary, background, templates)
     else:
         bank = as_bank(clip, vocabulary, templates)
 
-    def work(photo: Path) -> dict[str, Any]:
-        result = segment(
-            clip,
-            photo,
-            bank,
-            route=options.clip.route,
-            size=options.clip.size,
-            window=options.window,
-            stride=options.stride,
-            background=background,
-            upsample=options.upsample,
+    def work(photo: Path, tell: Tell) -> dict[str, Any]:
+        result = segment_by(
+            scorer, photo, bank, background=background, upsample=options.upsample, on_progress=tell
         )
         saver.save(photo, result)
         return _describe(photo, result)
 
-    done, bad = each(photos, work, "segmenting")
+    done, bad = each_in_parts(photos, work, "segmenting", "masks" if options.how.method == "ovseg" else "parts")
     failures += bad
     saver.finish()
     told = [told for _, told in done]

@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
+from closeup.data.record import Record
 from closeup.heads.segmenter import Segmenter
 from closeup.match import reduce_synonyms
 from closeup.models.clip import Clip
@@ -45,7 +46,9 @@ class CatSegScorer:
         return self.segmenter.head.clip
 
     @torch.no_grad()
-    def score(self, picture: PIL.Image.Image, bank: TextBank, on_progress: Tell | None = None) -> Scores:
+    def score(
+        self, record: Record, picture: PIL.Image.Image, bank: TextBank, on_progress: Tell | None = None
+    ) -> Scores:
         """Return the scores of a picture."""
         size = self.segmenter.size
         pixels, placement = self.clip.preprocess(picture, policy="fit", size=size)

@@ -139,10 +139,11 @@ def evaluate_scorer(
     for done, record in enumerate(prefetched(reader.__getitem__, count, workers), start=1):
         if record.label_map is None:
             raise DataError(f"Record {record.id!r} has no label map: there is nothing to compare pixels with.")
-        found = scorer.score(record.load(), bank)
+        found = scorer.score(record, record.load(), bank)
         canvas = found.canvas
         rows, cols = record.label_map.shape
-        metric.update(best_words(found.cells, (rows, cols), mode=upsample).labels, record.label_map)
+        best = found.best or best_words(found.cells, (rows, cols), mode=upsample)
+        metric.update(best.labels, record.label_map)
         if on_progress is not None:
             on_progress(done, count)
     return SegmentationReport(

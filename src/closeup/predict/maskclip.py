@@ -8,6 +8,7 @@ from typing import Literal
 import PIL.Image
 import torch
 
+from closeup.data.record import Record
 from closeup.match import score_map
 from closeup.match.refinement import denoise, smooth
 from closeup.models.clip import Clip
@@ -39,7 +40,9 @@ class MaskClipScorer:
     keys: Literal["cells", "positions"] = "cells"
 
     @torch.no_grad()
-    def score(self, picture: PIL.Image.Image, bank: TextBank, on_progress: Tell | None = None) -> Scores:
+    def score(
+        self, record: Record, picture: PIL.Image.Image, bank: TextBank, on_progress: Tell | None = None
+    ) -> Scores:
         """Return the scores of a picture: probabilities where cells are smoothed, else cosines."""
         pixels, placement = self.clip.preprocess(picture, policy="fit", size=self.size)
         maps, keys = self.clip.encode_dense_and_keys(pixels[None])

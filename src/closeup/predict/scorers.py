@@ -8,11 +8,12 @@ from typing import NamedTuple, Protocol, TypeAlias, runtime_checkable
 
 import PIL.Image
 
+from closeup.data.record import Record
 from closeup.models.clip import Clip
 from closeup.models.preprocess import Size
 from closeup.models.routes import Route
 from closeup.predict.cells import score_cells
-from closeup.predict.pixels import Cells
+from closeup.predict.pixels import BestWords, Cells
 from closeup.predict.provenance import Provenance, describe
 from closeup.text import TextBank
 
@@ -23,6 +24,7 @@ Tell: TypeAlias = Callable[[int, int], object]
 class Scores(NamedTuple):
     """Every word's score at cells that cover a picture.
 
+    Where a scorer settles the best word of each pixel itself, ``best`` has it, and cells are for drawing alone.
     ``canvas`` is the height and width in pixels that the model saw. ``scale`` is what scores are multiplied by before
     a softmax over words makes probabilities of them; None where they lie from 0 to 1 and say so themselves.
     """
@@ -30,6 +32,7 @@ class Scores(NamedTuple):
     cells: Cells
     canvas: Size
     scale: float | None
+    best: BestWords | None = None
 
 
 @runtime_checkable
@@ -39,8 +42,10 @@ class Scorer(Protocol):
     @property
     def clip(self) -> Clip: ...  # noqa: D102
 
-    def score(self, picture: PIL.Image.Image, bank: TextBank, on_progress: Tell | None = None) -> Scores:
-        """Return the scores of a picture."""
+    def score(
+        self, record: Record, picture: PIL.Image.Image, bank: TextBank, on_progress: Tell | None = None
+    ) -> Scores:
+        """Return the scores of a record, whose picture is given, upright and in RGB."""
         ...
 
     def describe(self, bank: TextBank, canvas: Size, **settings: str | float | None) -> Provenance:
@@ -62,7 +67,9 @@ class DenseScorer:
     stride: int | Size | None = None
     batch: int = 8
 
-    def score(self, picture: PIL.Image.Image, bank: TextBank, on_progress: Tell | None = None) -> Scores:
+    def score(
+        self, record: Record, picture: PIL.Image.Image, bank: TextBank, on_progress: Tell | None = None
+    ) -> Scores:
         """Return the scores of a picture.
 
         Raises:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
+from pathlib import Path
 
 from closeup._types import IGNORE, ImageLike
 from closeup.data.images import open_image
+from closeup.data.record import Record
 from closeup.errors import InputError
 from closeup.models.clip import Clip
 from closeup.models.preprocess import Size
@@ -79,10 +81,11 @@ def segment_by(
     """
     bank = _bank(scorer.clip, words, background, templates)
     picture = open_image(image)
-    found = scorer.score(picture, bank, on_progress)
+    named = Path(image).stem if isinstance(image, str | Path) else "picture"
+    found = scorer.score(Record(named, image, None), picture, bank, on_progress)
     least = background if isinstance(background, float | int) else None
     scale = None if least is None else found.scale
-    best = best_words(found.cells, (picture.height, picture.width), mode=upsample, scale=scale)
+    best = found.best or best_words(found.cells, (picture.height, picture.width), mode=upsample, scale=scale)
     label_map = best.labels
     if isinstance(background, str):
         label_map[label_map == bank.vocabulary.index(background)] = IGNORE

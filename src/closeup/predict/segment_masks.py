@@ -13,6 +13,7 @@ from torch import Tensor
 
 from closeup._types import IGNORE, Embeddings, ImageLike, Images
 from closeup.data.images import open_image
+from closeup.data.record import Record
 from closeup.errors import InputError, suggest
 from closeup.geometry import Placement
 from closeup.heads.mask_proposer import MaskProposer
@@ -106,7 +107,9 @@ class OvSegScorer:
         return self.how or ("masked-crop" if prompts_of(self.clip.tower) is None else "mask-prompt")
 
     @torch.inference_mode()
-    def score(self, picture: PIL.Image.Image, bank: TextBank, on_progress: Tell | None = None) -> Scores:
+    def score(
+        self, record: Record, picture: PIL.Image.Image, bank: TextBank, on_progress: Tell | None = None
+    ) -> Scores:
         """Return the scores of a picture on the part of the proposer's canvas that shows it."""
         below = self.proposer.clip
         canvas, placement = below.preprocess(picture, policy="longest-pad-corner", size=self.proposer.size)
@@ -144,51 +147,6 @@ class OvSegScorer:
             return torch.full((len(bank),), self.weight)
         marks = self.proposer.marks(bank.names)
         return word_weights(marks, base_weight=self.weight, novel_weight=self.novel_weight)
-
-
-@torch.inference_mode()
-def segment_given_masks(
-    clip: Clip,
-    image: ImageLike,
-    masks: MaskStack,
-    words: Words,
-    *,
-    how: str = "mask-prompt",
-    templates: str | Templates | None = None,
-    batch: int = 8,
-) -> SegmentationResult:
-    """Return the best word for every pixel from masks that are given, by what CLIP says of each; none is background.
-
-    Where masks overlap the surer one speaks. ``how`` is any region encoder that takes masks.
-
-    Raises:
-        InputError: as ``encode_regions``.
-    """
-    picture = open_image(image)
-    bank = as_bank(clip, words, templates)
-    planes = as_masks(masks)
-    size = (picture.height, picture.width)
-    if len(planes):
-        check_masks(planes, *size)
-        (regions,) = clip.encode_regions(picture, masks=planes, how=how, batch=batch)
-        shares = (clip.logit_scale * score(regions.cpu(), bank)).softmax(dim=1)
-    else:
-        planes, shares = torch.zeros(0, *size, dtype=torch.bool), torch.zeros(0, len(bank))
-    sure, labels = shares.max(dim=1)
-    scores, label_map = torch.zeros(size), torch.full(size, IGNORE)
-    for row in sure.argsort().tolist():
-        scores[planes[row]], label_map[planes[row]] = sure[row], labels[row]
-    coarse = _coarse(planes)
-    cells = torch.stack([coarse.mul(share[:, None, None]).amax(dim=0) for share in shares.T]) if len(planes) else None
-    return SegmentationResult(
-        image,
-        size,
-        label_map,
-        scores,
-        torch.zeros(len(bank), 1, 1) if cells is None else cells,
-        bank.names,
-        describe(clip, bank, region_encoder=how, route="value", image_size=as_size(clip, None), masks=len(planes)),
-    )
 
 
 def outlined(proposer: MaskProposer, canvas: Images, placement: Placement, bank: TextBank) -> Outlined:
@@ -233,10 +191,3 @@ def looks(
 def _sides(logits: Tensor, canvas: Tensor, shown: Sequence[int]) -> list[tuple[int, int, int]]:
     """Return for rows and columns: how many pixels show the picture, how many cells and pixels the canvas has."""
     return list(zip(shown, logits.shape[1:], canvas.shape[2:], strict=True))
-
-
-def _coarse(planes: Bool[Tensor, "masks height width"], longest: int = 256) -> Float[Tensor, "masks _ _"]:
-    height, width = planes.shape[1:]
-    scale = min(1.0, longest / max(height, width))
-    size = (max(1, round(height * scale)), max(1, round(width * scale)))
-    return F.adaptive_avg_pool2d(planes[:, None].float(), size)[:, 0] if len(planes) else planes.float()

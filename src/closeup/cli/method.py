@@ -1,0 +1,118 @@
+"""The options that choose how pixels are named: the dense map, MaskCLIP, OVSeg or CAT-Seg."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from closeup.cli.fields import Flag, Maybe
+from closeup.cli.model import ModelOptions
+from closeup.cli.window import check_window
+from closeup.errors import InputError
+from closeup.heads.segmenter import load_segmenter
+from closeup.predict.catseg import CatSegScorer
+from closeup.predict.given_masks import GivenMasksScorer
+from closeup.predict.mask_sources import ProposerMasks, open_masks
+from closeup.predict.maskclip import MaskClipScorer
+from closeup.predict.scorers import DenseScorer, Scorer
+from closeup.predict.segment_masks import OvSegScorer
+
+Method = Literal["dense", "maskclip", "ovseg", "catseg"]
+
+MINE = {
+    "dense": ("window", "stride"),
+    "maskclip": ("denoising", "smoothing", "keys"),
+    "ovseg": ("masks", "looks", "weight", "novel_weight", "threshold"),
+    "catseg": ("head", "windows"),
+}
+"""The options that each method has for itself."""
+
+
+@dataclass(frozen=True)
+class MethodOptions:
+    """How every pixel gets its word."""
+
+    method: Method = "dense"
+    """"dense" compares words with the dense map; "maskclip" also cleans the map up, untrained; "ovseg" names masks that
+    a trained proposer outlines; "catseg" is a trained segmenter."""
+
+    window: Maybe[int] = None
+    """dense: side of a sliding window in pixels of the resized photo; the whole photo at once unless given."""
+
+    stride: Maybe[int] = None
+    """dense: pixels from one window to the next; half a window unless given."""
+
+    denoising: Maybe[float] = None
+    """maskclip: the probability that a word must reach somewhere in the photo, 0.5 unless given; 0 keeps all words."""
+
+    smoothing: Maybe[float] = None
+    """maskclip: cells less sure than this are given what cells like them have, 1 unless given; 0 smooths none."""
+
+    keys: Maybe[Literal["cells", "positions"]] = None
+    """maskclip: what likeness of cells is measured by: each cell's key, or as in the official code."""
+
+    masks: Maybe[str] = None
+    """ovseg: where masks come from: a trained proposer, which says what they are too (tiny-masks unless given), or
+    masks of others, which the CLIP alone names: a folder with npz, json or PNGs a photo, a COCO file, hf:NAME."""
+
+    looks: Maybe[Literal["mask-prompt", "masked-crop"]] = None
+    """ovseg: how the CLIP sees a mask cut out; with mask prompts where the model has some unless given."""
+
+    weight: Maybe[float] = None
+    """ovseg: CLIP's share in a score, from 0, the proposer alone, to 1; 0.7 unless given."""
+
+    novel_weight: Maybe[float] = None
+    """ovseg: CLIP's share for words that the proposer did not learn; the same unless given."""
+
+    threshold: Maybe[float] = None
+    """ovseg: the probability above which a pixel is part of a mask, 0.4 unless given."""
+
+    head: Maybe[str] = None
+    """catseg: the folder of a trained segmenter; tiny-catseg unless given."""
+
+    windows: Flag = False
+    """catseg: look at the photo larger, through windows, besides the whole."""
+
+    def check(self, clip: ModelOptions) -> None:
+        """Raise InputError for what can be seen to be wrong without any model."""
+        clip.check()
+        check_window(self.window, self.stride)
+        for method, names in MINE.items():
+            for name in names:
+                if method != self.method and getattr(self, name) not in (None, False):
+                    raise InputError(f"--{name.replace('_', '-')} is an option of --method {method}, not {self.method}.")
+        if self.method == "catseg" and clip.size is not None:
+            raise InputError(f"--size {clip.size}: --method catseg looks at photos at the size of its head.")
+
+    def load(self, clip: ModelOptions) -> Scorer:
+        """Load the models and return what names pixels.
+
+        Raises:
+            InputError: an option outside its range.
+            ModelError: an unknown model or head.
+        """
+        if self.method == "catseg":
+            given = None if clip.model == ModelOptions().model else clip.load()
+            head = load_segmenter(self.head or "tiny-catseg", device=clip.device, precision=clip.precision, clip=given)
+            return CatSegScorer(head, windows=self.windows)
+        if self.method == "dense":
+            return DenseScorer(clip.load(), clip.route, clip.size, self.window, self.stride)
+        if self.method == "maskclip":
+            given = {name: getattr(self, name) for name in MINE["maskclip"] if getattr(self, name) is not None}
+            off = {name: None for name in ("denoising", "smoothing") if given.get(name) == 0}
+            return MaskClipScorer(clip.load(), clip.size, **{**given, **off})
+        return self._by_masks(clip)
+
+    def _by_masks(self, clip: ModelOptions) -> Scorer:
+        source = open_masks(self.masks or "tiny-masks", device=clip.device, precision=clip.precision)
+        if not isinstance(source, ProposerMasks):
+            for name in ("weight", "novel_weight", "threshold"):
+                if getattr(self, name) is not None:
+                    raise InputError(
+                        f"--{name.replace('_', '-')} is about a trained proposer and the CLIP together, and masks of "
+                        f"{self.masks} are named by the CLIP alone. Leave it out."
+                    )
+            return GivenMasksScorer(clip.load(), source, self.looks)
+        names = ("weight", "novel_weight", "threshold")
+        given = {name: getattr(self, name) for name in names if getattr(self, name) is not None}
+        return OvSegScorer(clip.load(), source.proposer, how=self.looks, **given)

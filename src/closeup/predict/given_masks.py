@@ -1,0 +1,97 @@
+"""A word for every pixel from masks that are given: a CLIP names each one, and no proposer has a say."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import PIL.Image
+import torch
+import torch.nn.functional as F
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from closeup._types import IGNORE
+from closeup.data.record import Record
+from closeup.errors import InputError, suggest
+from closeup.match import score
+from closeup.models.clip import Clip
+from closeup.models.encode_regions import ENCODERS
+from closeup.models.mask_prompt import prompts_of
+from closeup.models.preprocess import Size
+from closeup.predict.mask_sources import MaskSource
+from closeup.predict.pixels import BestWords
+from closeup.predict.provenance import Provenance, as_size, describe
+from closeup.predict.scorers import Scores, Tell
+from closeup.text import TextBank
+
+TAKING_MASKS = tuple(encoder for encoder in ENCODERS if encoder != "crop")
+
+
+@dataclass(frozen=True, slots=True)
+class GivenMasksScorer:
+    """Words of masks of any source, by what a CLIP says of each; where masks overlap the surer one speaks.
+
+    Pixels of no mask are background. ``how`` is any region encoder that takes masks (None: ``mask-prompt`` where the
+    CLIP has prompts, else ``masked-crop``); ``batch`` is how many crops are encoded at a time.
+
+    Raises:
+        InputError: an unknown region encoder; as ``encode_regions``.
+    """
+
+    clip: Clip
+    source: MaskSource
+    how: str | None = None
+    batch: int = 32
+
+    def __post_init__(self) -> None:
+        if self.how is not None and self.how not in TAKING_MASKS:
+            raise InputError(f"Unknown way to look at a mask: {self.how!r}. {suggest(self.how, TAKING_MASKS)}")
+
+    @property
+    def looks(self) -> str:
+        """The region encoder."""
+        return self.how or ("masked-crop" if prompts_of(self.clip.tower) is None else "mask-prompt")
+
+    @torch.inference_mode()
+    def score(
+        self, record: Record, picture: PIL.Image.Image, bank: TextBank, on_progress: Tell | None = None
+    ) -> Scores:
+        """Return the scores of a record; its cells are no finer than 256 a side, its best words are of every pixel."""
+        size = (picture.height, picture.width)
+        planes = self.source(record, picture).masks
+        shares = torch.zeros(0, len(bank))
+        if len(planes):
+            (regions,) = self.clip.encode_regions(picture, masks=planes, how=self.looks, batch=self.batch)
+            shares = (self.clip.logit_scale * score(regions.cpu(), bank.to("cpu"))).softmax(dim=1)
+        sure, labels = shares.max(dim=1) if len(shares) else (torch.zeros(0), torch.zeros(0, dtype=torch.long))
+        scores, label_map = torch.zeros(size), torch.full(size, IGNORE)
+        for row in sure.argsort().tolist():
+            scores[planes[row]], label_map[planes[row]] = sure[row], labels[row]
+        return Scores(_cells(planes, shares), as_size(self.clip, None), None, BestWords(label_map, scores, None))
+
+    def describe(self, bank: TextBank, canvas: Size, **settings: str | float | None) -> Provenance:
+        """Return what makes a result."""
+        return describe(
+            self.clip,
+            bank,
+            region_encoder=self.looks,
+            route="value",
+            image_size=canvas,
+            masks=self.source.name,
+            masks_fingerprint=self.source.fingerprint,
+            **settings,
+        )
+
+
+def _cells(
+    planes: Bool[Tensor, "masks height width"], shares: Float[Tensor, "masks words"], longest: int = 256
+) -> Float[Tensor, "words rows cols"]:
+    """Return each word's best share among the masks that cover a cell, weighed by how much of it they cover."""
+    height, width = planes.shape[1:]
+    scale = min(1.0, longest / max(height, width))
+    size = (max(1, round(height * scale)), max(1, round(width * scale)))
+    cells = torch.zeros(shares.shape[1], *size)
+    for plane, share in zip(planes, shares, strict=True):
+        covered = F.adaptive_avg_pool2d(plane[None, None].float(), size)[0]
+        cells = torch.maximum(cells, share[:, None, None] * covered)
+    return cells
