@@ -9,7 +9,7 @@ import pytest
 import torch
 
 import closeup.predict as predict
-from closeup.cli.region_file import RegionFile
+from closeup.predict.region_file import RegionFile
 from closeup.data.rle import encode_mask
 from closeup.errors import DataError
 from closeup.models import Clip

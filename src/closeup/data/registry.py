@@ -17,6 +17,8 @@ from closeup.data.coco_panoptic import CocoPanoptic
 from closeup.data.folder import ImageFolder
 from closeup.data.labelmaps import LabelMapFolder, unlabelled_id
 from closeup.data.lvis import Lvis
+from closeup.data.pairs import LAYOUT as PAIRS_LAYOUT
+from closeup.data.pairs import PairFolder
 from closeup.data.record import Reader
 from closeup.data.spec import DEFAULT_SPLIT, Spec, split_spec
 from closeup.data.world.world import Marked, World
@@ -179,6 +181,7 @@ KINDS: Mapping[str, Kind] = {
     ),
     "ade20k": Kind(lambda spec: open_ade20k(spec.root, spec.split), ADE20K_LAYOUT),
     "camvid": Kind(lambda spec: open_camvid(spec.root, spec.split), CAMVID_LAYOUT),
+    "pairs": Kind(lambda spec: PairFolder(spec.path), PAIRS_LAYOUT),
     "world": Kind(
         _open_world, "nothing: the embedded world is drawn as it is read", ("count", "size", "seed", "shapes")
     ),
