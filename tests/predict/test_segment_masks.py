@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -10,6 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from closeup._types import IGNORE
+from closeup.data.record import Record
 from closeup.data.world import World
 from closeup.errors import InputError
 from closeup.heads.mask_proposer import MaskProposer, new_mask_proposer
@@ -17,10 +19,12 @@ from closeup.match import cosine
 from closeup.models.clip import Clip
 from closeup.models.load import load
 from closeup.models.mask_prompt import give_prompts
+from closeup.predict.given_masks import GivenMasksScorer
+from closeup.predict.mask_files import FoundMasks
 from closeup.predict.results import SegmentationResult
 from closeup.predict.scorers import Tell
 from closeup.predict.segment import segment_by
-from closeup.predict.segment_masks import OvSegScorer, segment_given_masks
+from closeup.predict.segment_masks import OvSegScorer
 from closeup.predict.words import Words, as_bank
 from closeup.regions.masked_crops import masked_crops
 from closeup.text import Vocabulary
@@ -55,6 +59,22 @@ def segment_masks(
     **how: Any,  # noqa: ANN401
 ) -> SegmentationResult:
     return segment_by(OvSegScorer(clip, proposer, **how), image, words, on_progress=on_progress)
+
+
+@dataclass
+class These:
+    masks: Tensor
+    name: str = "these"
+    fingerprint: str = ""
+
+    def __call__(self, record: Record, picture: PIL.Image.Image) -> FoundMasks:
+        return FoundMasks(self.masks)
+
+
+def segment_given_masks(
+    clip: Clip, image: np.ndarray, masks: Tensor, words: Words, *, how: str | None = None
+) -> SegmentationResult:
+    return segment_by(GivenMasksScorer(clip, These(masks), how), image, words)
 
 
 def picture(height: int = 48, width: int = 64) -> np.ndarray:

@@ -15,13 +15,13 @@ from closeup.cli.fields import Flag, Maybe, Photos
 from closeup.cli.files import each, find_photos, report
 from closeup.cli.model import ModelOptions
 from closeup.cli.output import show, show_json, table
-from closeup.cli.region_file import PhotoRegions, RegionFile
 from closeup.cli.save import Format, Saver
 from closeup.cli.words import WordOptions
 from closeup.errors import InputError
 from closeup.geometry import masks_to_boxes
 from closeup.models.encode_regions import MASKED
 from closeup.predict import RegionResult, classify
+from closeup.predict.region_file import PhotoRegions, RegionFile
 from closeup.predict.words import as_bank
 from closeup.regions import CropPolicy
 from closeup.regions.masked_crops import OVSEG

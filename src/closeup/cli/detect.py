@@ -15,7 +15,6 @@ from closeup.cli.files import each, find_photos, report
 from closeup.cli.heads import open_detector, open_proposer
 from closeup.cli.model import ModelOptions
 from closeup.cli.output import show, show_json, table
-from closeup.cli.region_file import PhotoRegions, RegionFile
 from closeup.cli.save import Format, Saver
 from closeup.cli.words import WordOptions
 from closeup.errors import InputError
@@ -23,6 +22,7 @@ from closeup.geometry import masks_to_boxes
 from closeup.match.detections import Objectness, Suppression
 from closeup.predict import DetectionResult, detect, detect_zero_shot, propose_boxes
 from closeup.predict.detect import LIMIT, THRESHOLD
+from closeup.predict.region_file import PhotoRegions, RegionFile
 from closeup.predict.words import as_bank
 
 

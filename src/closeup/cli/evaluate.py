@@ -245,8 +245,8 @@ def _segmentation(options: Segmentation) -> int:
     show(
         table(["class", "pixels", "IoU"], [list(row.values()) for row in report.table()]),
         table(list(means), [list(means.values())]),
-        f"{report.images} images of {options.records.data}, model {scorer.clip.name}. miou, macc: means over the classes "
-        f"that occur{counted_in}; pacc: the share of pixels that are right.",
+        f"{report.images} images of {options.records.data}, model {scorer.clip.name}. miou, macc: means over the "
+        f"classes that occur{counted_in}; pacc: the share of pixels that are right.",
         *(f"Written: {path}" for path in written),
     )
     return 0

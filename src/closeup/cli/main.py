@@ -22,6 +22,7 @@ VERBS: dict[str, tuple[str, str]] = {
     "evaluate": ("closeup.cli.evaluate", "measure region recognition or segmentation on a data set"),
     "pretrain": ("closeup.cli.pretrain", "train the small CLIP that ships inside, from nothing"),
     "concepts": ("closeup.cli.concepts", "list what captions name: the nouns that enough pictures share"),
+    "pairs": ("closeup.cli.pairs", "mine cut-out things with a noun each from captioned pictures"),
     "propose": ("closeup.cli.propose", "find regions in photos without any labels"),
     "adapt": ("closeup.cli.adapt", "make a CLIP better at regions, on your own photos"),
     "train": ("closeup.cli.train", "train a detector of any words on a CLIP"),

@@ -80,7 +80,9 @@ class MethodOptions:
         for method, names in MINE.items():
             for name in names:
                 if method != self.method and getattr(self, name) not in (None, False):
-                    raise InputError(f"--{name.replace('_', '-')} is an option of --method {method}, not {self.method}.")
+                    raise InputError(
+                        f"--{name.replace('_', '-')} is an option of --method {method}, not {self.method}."
+                    )
         if self.method == "catseg" and clip.size is not None:
             raise InputError(f"--size {clip.size}: --method catseg looks at photos at the size of its head.")
 

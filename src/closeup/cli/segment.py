@@ -77,9 +77,7 @@ def run(options: Options) -> int:
         bank = as_bank(clip, vocabulary, templates)
 
     def work(photo: Path, tell: Tell) -> dict[str, Any]:
-        result = segment_by(
-            scorer, photo, bank, background=background, upsample=options.upsample, on_progress=tell
-        )
+        result = segment_by(scorer, photo, bank, background=background, upsample=options.upsample, on_progress=tell)
         saver.save(photo, result)
         return _describe(photo, result)
 

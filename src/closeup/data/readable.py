@@ -18,8 +18,18 @@ def open_album(line: str, split: str | None = None) -> Readable:
         InputError: as ``open_reader`` does.
         DataError: as ``open_reader`` does.
     """
+    return Readable(open_train(line, split))
+
+
+def open_train(line: str, split: str | None = None) -> Reader:
+    """Open a data set at ``train`` unless its line or ``split`` says otherwise.
+
+    Raises:
+        InputError: as ``open_reader`` does.
+        DataError: as ``open_reader`` does.
+    """
     told = "split" in split_spec(line)[2]
-    return Readable(open_reader(line, split or (None if told else "train")))
+    return open_reader(line, split or (None if told else "train"))
 
 
 class Readable:

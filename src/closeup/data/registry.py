@@ -24,6 +24,8 @@ from closeup.data.coco_stuff import open_coco_stuff
 from closeup.data.folder import ImageFolder
 from closeup.data.labelmaps import LabelMapFolder, unlabelled_id
 from closeup.data.lvis import Lvis
+from closeup.data.pairs import LAYOUT as PAIRS_LAYOUT
+from closeup.data.pairs import PairFolder
 from closeup.data.pascal_context import LAYOUT as PASCAL_CONTEXT_LAYOUT
 from closeup.data.pascal_context import Classes, open_pascal_context
 from closeup.data.record import Reader
@@ -210,6 +212,7 @@ KINDS: Mapping[str, Kind] = {
     "coco-stuff": Kind(lambda spec: open_coco_stuff(spec.root, spec.split), COCO_STUFF_LAYOUT),
     "cityscapes": Kind(lambda spec: open_cityscapes(spec.root, spec.split), CITYSCAPES_LAYOUT),
     "camvid": Kind(lambda spec: open_camvid(spec.root, spec.split), CAMVID_LAYOUT),
+    "pairs": Kind(lambda spec: PairFolder(spec.path), PAIRS_LAYOUT),
     "world": Kind(
         _open_world, "nothing: the embedded world is drawn as it is read", ("count", "size", "seed", "shapes")
     ),

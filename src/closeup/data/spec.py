@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -95,3 +96,24 @@ def split_spec(text: str) -> tuple[str, str, dict[str, str]]:
             raise InputError(f"{text!r}: {part!r} is not an option; write each once, as name=value joined by '&'.")
         options[name] = value
     return kind, path, options
+
+
+def read_numbers(text: str, options: Mapping[str, str], known: Collection[str]) -> dict[str, float]:
+    """Return the options of a line as finite numbers.
+
+    Raises:
+        InputError: an option is none of the ``known``, or no number.
+    """
+    found: dict[str, float] = {}
+    for name, value in options.items():
+        if name not in known:
+            raise InputError(
+                f"Unknown option {name!r} in {text!r}. {suggest(name, known) if known else 'It has none.'}"
+            )
+        try:
+            found[name] = float(value)
+        except ValueError:
+            found[name] = math.nan
+        if not math.isfinite(found[name]):
+            raise InputError(f"{name}={value!r} in {text!r} is not a number.")
+    return found

@@ -77,7 +77,7 @@ def load(
             it gives up; with ``HF_HUB_OFFLINE=1`` in the environment it does at once.
     """
     check_precision(precision)
-    target = _device(device)
+    target = chosen_device(device)
     source = find(str(name), architecture)
     with _quiet():
         model, preprocess = _create(source)
@@ -159,7 +159,7 @@ def _changed(clip: Clip, folder: Path) -> Clip:
 
 def _hub(repository: str) -> Source:
     name = f"hf-hub:{repository}"
-    with _quiet(), _fetching(name):
+    with _quiet(), fetching(name):
         config = open_clip.get_model_config(name)
     return Source(name, {"model_cfg": config}, tag="")
 
@@ -227,7 +227,7 @@ def _architecture(name: str) -> dict[str, Any]:
 def _create(source: Source) -> tuple[nn.Module, dict[str, Any]]:
     fetched = source.tag is not None
     shown = f"{source.name}/{source.tag}" if source.tag else source.name
-    with torch.random.fork_rng(devices=[]), _fetching(shown), torch.inference_mode(False):
+    with torch.random.fork_rng(devices=[]), fetching(shown), torch.inference_mode(False):
         torch.manual_seed(source.seed or 0)
         model: nn.Module = open_clip.create_model(
             source.name,
@@ -245,14 +245,16 @@ def _create(source: Source) -> tuple[nn.Module, dict[str, Any]]:
 
 def _tokenizer(name: str) -> Callable[[], Tokenizer]:
     def make() -> Tokenizer:
-        with _quiet(), _fetching(name):
+        with _quiet(), fetching(name):
             tokenizer: Tokenizer = open_clip.get_tokenizer(name)
         return tokenizer
 
     return make
 
 
-def _device(device: str | torch.device) -> torch.device:
+def chosen_device(device: str | torch.device) -> torch.device:
+    """Return a device by name, ``auto`` as in ``load``; InputError for one that cannot be used."""
+    """Return a device by name, ``auto`` as in ``load``; InputError for one that cannot be used."""
     if device == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
@@ -280,8 +282,8 @@ def _read_json(path: Path) -> dict[str, Any]:
 
 
 @contextmanager
-def _fetching(name: str) -> Iterator[None]:
-    """Turn whatever goes wrong while open_clip makes or fetches a model into one clear error."""
+def fetching(name: str) -> Iterator[None]:
+    """Turn whatever goes wrong while a model is made or fetched into one clear error."""
     try:
         yield
     except CloseupError:

@@ -11,8 +11,7 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from closeup._types import IGNORE, Embeddings, ImageLike, Images
-from closeup.data.images import open_image
+from closeup._types import Embeddings, Images
 from closeup.data.record import Record
 from closeup.errors import InputError, suggest
 from closeup.geometry import Placement
@@ -20,16 +19,13 @@ from closeup.heads.mask_proposer import MaskProposer
 from closeup.match import reduce_synonyms, score, word_weights
 from closeup.match.mask_words import ensemble, paint
 from closeup.models.clip import Clip
-from closeup.models.encode_regions import MaskStack
 from closeup.models.mask_prompt import prompts_of
 from closeup.models.preprocess import Size, renormalised
-from closeup.predict.provenance import Provenance, as_size, describe
-from closeup.predict.results import SegmentationResult
+from closeup.predict.provenance import Provenance, describe
 from closeup.predict.scorers import Scores, Tell
-from closeup.predict.words import Words, as_bank
-from closeup.regions import as_masks, check_masks
+from closeup.predict.words import as_bank
 from closeup.regions.masked_crops import masked_crops
-from closeup.text import Templates, TextBank
+from closeup.text import TextBank
 
 WEIGHT = 0.7
 """CLIP's share in a score: OVSeg's for ADE20K; 0.6 for Pascal Context, 0.45 for VOC."""

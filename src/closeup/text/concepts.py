@@ -97,6 +97,15 @@ class ConceptMiner:
         kept = [Concept(name, count) for name, count in counts.items() if count >= min_count]
         return sorted(kept, key=lambda concept: (-concept.pictures, concept.name))
 
+    def nouns(self, captions: Sequence[str]) -> list[str]:
+        """Return the concepts of one picture, each once, in the order in which its captions name them.
+
+        A plural counts as its likeliest singular: other pictures have no say.
+        """
+        tagger = get_tagger(self.tagger) if isinstance(self.tagger, str) else self.tagger
+        phrases = (phrase for caption in captions for phrase in self._phrases(tagger(caption)))
+        return list(dict.fromkeys(self._name(phrase, Counter()) for phrase in phrases))
+
     def _phrases(self, tokens: Sequence[Token]) -> Iterator[_Phrase]:
         for adjectives, nouns in _groups(tokens):
             heads = tuple(word for word in nouns[-1].singulars if word not in self.stop_words)

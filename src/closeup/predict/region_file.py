@@ -1,4 +1,4 @@
-"""The option ``--regions``: boxes or masks of photos in a json file."""
+"""Boxes or masks of photos in a json file."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ class RegionFile:
         self._reader: Reader | None = None
         if isinstance(self._content, dict) and "images" in self._content:
             self._reader, names = _open(path, self._content)
-            self._index = _places(names)
+            self._index = _places(names, path)
         else:
             self._rows = _rows(self._content, path)
 
@@ -62,22 +62,23 @@ class RegionFile:
     def check(self, photos: Sequence[Path]) -> None:
         """Raise InputError where there are several photos and the file does not tell them apart."""
         if len(photos) > 1 and not self.many:
-            raise InputError(f"--regions {self._path}: bare regions belong to one photo, but {len(photos)} were given.")
+            raise InputError(f"{self._path}: bare regions belong to one photo, but {len(photos)} were given.")
 
     def of(self, photo: Path) -> PhotoRegions:
         """Return the regions of a photo; DataError if they are not what they should be, or there are none."""
-        found = self._bare(photo) if self._reader is None else self._annotated(photo, self._reader)
+        found = self._bare(photo) if self._reader is None else self.listed(photo.name)
         regions = found.boxes if found.boxes is not None else found.masks
         if regions is None or not len(regions):
             raise DataError(f"{self._path} holds no region of {photo}.")
         return found
 
-    def _annotated(self, photo: Path, reader: Reader) -> PhotoRegions:
-        if photo.name not in self._index:
-            raise DataError(f"{self._path} lists no image of the name {photo.name!r}, so it has no regions.")
-        record = reader[self._index[photo.name]]
+    def listed(self, name: str) -> PhotoRegions:
+        """Return the regions, of which there may be none, of a photo by its file name; DataError for an unknown one."""
+        if self._reader is None or name not in self._index:
+            raise DataError(f"{self._path} lists no image of the name {name!r}, so it has no regions.")
+        record = self._reader[self._index[name]]
         labels = [] if record.labels is None else record.labels.tolist()
-        return PhotoRegions(record.boxes, record.masks, tuple(reader.names[label] for label in labels))
+        return PhotoRegions(record.boxes, record.masks, tuple(self._reader.names[label] for label in labels))
 
     def _bare(self, photo: Path) -> PhotoRegions:
         if not any(isinstance(row, Mapping) for row in self._rows):
@@ -104,16 +105,16 @@ def _read(path: Path) -> Any:  # noqa: ANN401 - json of an unknown form
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
-        raise DataError(f"--regions {path}: not a json file ({error}). {FORMS}") from error
+        raise DataError(f"{path}: not a json file ({error}). {FORMS}") from error
     except OSError as error:
-        raise DataError(f"--regions {path}: cannot be read ({error.strerror}).") from error
+        raise DataError(f"{path}: cannot be read ({error.strerror}).") from error
 
 
 def _rows(content: object, path: Path) -> list[Any]:
     rows = content.get("annotations", content.get("boxes")) if isinstance(content, dict) else content
     if not isinstance(rows, list):
         keys = f"the keys {sorted(content)}" if isinstance(content, dict) else f"a {type(content).__name__}"
-        raise DataError(f"--regions {path}: holds {keys}, no regions. {FORMS}")
+        raise DataError(f"{path}: holds {keys}, no regions. {FORMS}")
     return rows
 
 
@@ -135,12 +136,10 @@ def _open_panoptic(path: Path) -> Reader:
     return CocoPanoptic(path, masks, None)
 
 
-def _places(names: list[str]) -> dict[str, int]:
+def _places(names: list[str], path: Path) -> dict[str, int]:
     found: dict[str, int] = {}
     for index, name in enumerate(names):
         if name in found:
-            raise InputError(
-                f"--regions: two images are called {name!r}; photos are found by name, so make them unique."
-            )
+            raise InputError(f"{path}: two images are called {name!r}; photos are found by name, so make them unique.")
         found[name] = index
     return found
