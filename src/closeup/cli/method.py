@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 from closeup.cli.fields import Flag, Maybe
+from closeup.cli.heads import open_segmenter
 from closeup.cli.model import ModelOptions
 from closeup.cli.window import check_window
 from closeup.errors import InputError
-from closeup.heads.segmenter import load_segmenter
 from closeup.predict.catseg import CatSegScorer
 from closeup.predict.given_masks import GivenMasksScorer
 from closeup.predict.mask_sources import ProposerMasks, open_masks
@@ -19,10 +19,12 @@ from closeup.predict.segment_masks import OvSegScorer
 
 Method = Literal["dense", "maskclip", "ovseg", "catseg"]
 
+FUSION = ("weight", "novel_weight", "threshold")
+
 MINE = {
     "dense": ("window", "stride"),
     "maskclip": ("denoising", "smoothing", "keys"),
-    "ovseg": ("masks", "looks", "weight", "novel_weight", "threshold"),
+    "ovseg": ("masks", "looks", *FUSION),
     "catseg": ("head", "windows"),
 }
 """The options that each method has for itself."""
@@ -80,9 +82,7 @@ class MethodOptions:
         for method, names in MINE.items():
             for name in names:
                 if method != self.method and getattr(self, name) not in (None, False):
-                    raise InputError(
-                        f"--{name.replace('_', '-')} is an option of --method {method}, not {self.method}."
-                    )
+                    raise InputError(f"{_option(name)} is an option of --method {method}, not {self.method}.")
         if self.method == "catseg" and clip.size is not None:
             raise InputError(f"--size {clip.size}: --method catseg looks at photos at the size of its head.")
 
@@ -94,27 +94,29 @@ class MethodOptions:
             ModelError: an unknown model or head.
         """
         if self.method == "catseg":
-            given = None if clip.model == ModelOptions().model else clip.load()
-            head = load_segmenter(self.head or "tiny-catseg", device=clip.device, precision=clip.precision, clip=given)
-            return CatSegScorer(head, windows=self.windows)
+            return CatSegScorer(open_segmenter(self.head or "tiny-catseg", clip), windows=self.windows)
         if self.method == "dense":
             return DenseScorer(clip.load(), clip.route, clip.size, self.window, self.stride)
         if self.method == "maskclip":
-            given = {name: getattr(self, name) for name in MINE["maskclip"] if getattr(self, name) is not None}
-            off = {name: None for name in ("denoising", "smoothing") if given.get(name) == 0}
-            return MaskClipScorer(clip.load(), clip.size, **{**given, **off})
+            given: dict[str, Any] = {name: value or None for name, value in self._given(*MINE["maskclip"]).items()}
+            return MaskClipScorer(clip.load(), clip.size, **given)
         return self._by_masks(clip)
 
     def _by_masks(self, clip: ModelOptions) -> Scorer:
         source = open_masks(self.masks or "tiny-masks", device=clip.device, precision=clip.precision)
         if not isinstance(source, ProposerMasks):
-            for name in ("weight", "novel_weight", "threshold"):
-                if getattr(self, name) is not None:
-                    raise InputError(
-                        f"--{name.replace('_', '-')} is about a trained proposer and the CLIP together, and masks of "
-                        f"{self.masks} are named by the CLIP alone. Leave it out."
-                    )
+            for name in self._given(*FUSION):
+                raise InputError(
+                    f"{_option(name)} is about a trained proposer and the CLIP together, and the masks of "
+                    f"{self.masks} are named by the CLIP alone. Leave it out."
+                )
             return GivenMasksScorer(clip.load(), source, self.looks)
-        names = ("weight", "novel_weight", "threshold")
-        given = {name: getattr(self, name) for name in names if getattr(self, name) is not None}
+        given = {"threshold": source.threshold, **self._given(*FUSION)}
         return OvSegScorer(clip.load(), source.proposer, how=self.looks, **given)
+
+    def _given(self, *names: str) -> dict[str, Any]:
+        return {name: getattr(self, name) for name in names if getattr(self, name) is not None}
+
+
+def _option(name: str) -> str:
+    return f"--{name.replace('_', '-')}"
