@@ -22,6 +22,7 @@ from closeup.heads.fvit_config import FVitConfig
 from closeup.heads.maskformer import MaskFormer
 from closeup.heads.maskformer_config import MaskFormerConfig
 from closeup.heads.rpn import new_proposer
+from closeup.heads.segmenter import new_segmenter
 from closeup.models.clip import Clip
 from closeup.models.load import load
 from closeup.recipes.clipself import ClipSelf
@@ -93,6 +94,17 @@ def masks() -> Recipe:
     return Detection(clip, head, world, words, size=64, masks=True)
 
 
+def catseg() -> Recipe:
+    clip, world = load("random:tiny", device="cpu", precision="fp32"), World("train", count=16, size=(64, 96))
+    novel = [name in world.novel for name in world.names]
+    words = [None if new else label for label, new in enumerate(novel)]
+    torch.manual_seed(0)
+    widths = {"hidden": 16, "heads": 2, "window": 4, "appearance": 8, "meaning": 8, "guides": (8, 8), "padding": 30}
+    parts = {**widths, "decoder": (16, 16), "guidance": (8, 8), "tune": "image", "route": "value"}
+    made = new_segmenter(clip, world.names, novel, templates="simple", size=32, config=parts)
+    return Detection(clip, made.head, world, words, size=32, masks=True, paces=made.paces)
+
+
 def maskadapt() -> Recipe:
     clip = load("random:tiny", device="cpu", precision="fp32")
     return MaskAdapt(clip, World("train", count=16, size=(64, 96)), MaskAdaptConfig(masks_per_picture=2))
@@ -107,6 +119,7 @@ RECIPES: dict[str, Callable[[], Recipe]] = {
     "maskadapt": maskadapt,
     "mask-prompts": mask_prompts,
     "masks": masks,
+    "catseg": catseg,
     "fvit": fvit,
     "c4": c4,
     "pretrain": pretrain,

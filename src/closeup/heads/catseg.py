@@ -57,9 +57,7 @@ class CatSeg(nn.Module):
         self.clip = whole_copy(clip) if tuned else clip
         learned = _learned(self.clip, config, self.blocks) if tuned else {}
         # The towers are no part of the module, so that what is frozen is neither trained, nor moved, nor saved.
-        self.clip_weights = nn.ParameterDict(
-            {name.replace(".", "/"): parameter.requires_grad_(True) for name, parameter in learned.items()}
-        )
+        self.clip_weights = nn.ParameterDict({name.replace(".", "/"): parameter for name, parameter in learned.items()})
         self.guides = _Guides(self.clip, self.blocks, config.guides)
         self.aggregator = Aggregator(clip.dim, (clip.dim, *config.guides), config)
         known = ~torch.tensor(list(novel), dtype=torch.bool)
@@ -175,8 +173,6 @@ def _learned(clip: Clip, config: CatSegConfig, blocks: tuple[int, ...]) -> dict[
             f"The {clip.tower.family} tower of {clip.name!r} has no attention whose queries and values could learn. "
             "Set tune to nothing."
         )
-    for parameter in image.values():
-        parameter.requires_grad_(True)
     patch = torch.zeros(1, 3, *clip.image_size, device=clip.device)
     with torch.enable_grad():
         levels, maps = clip.features_and_dense(patch, blocks, route=config.route, normalize=False)

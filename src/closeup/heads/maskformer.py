@@ -99,7 +99,7 @@ class MaskFormer(nn.Module):
     def forward(self, batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Return the loss of a batch as ``FVit.forward`` has it, and its parts; regions of novel words are left out.
 
-        Regions of one word in a picture are one mask, as OVSeg has it.
+        Regions of one word in a picture are one mask, as OVSeg has it, unless the settings keep things apart.
         """
         layers, pixels, _ = self._queried(batch["images"])
         with torch.autocast(pixels.device.type, enabled=False):  # as transformers' matching and losses want it
@@ -150,14 +150,15 @@ class MaskFormer(nn.Module):
         return [*between, found.last_hidden_state], pixels, dense
 
     def _targets(self, batch: Mapping[str, Tensor]) -> tuple[list[Labels], list[Float[Tensor, "_ height width"]]]:
-        """Return the words of each picture and the mask of each word, on the canvas."""
+        """Return the words of each picture's masks, and the masks, on the canvas."""
         counts = per_picture(batch["owners"], len(batch["images"]))
         words = self.places[batch["labels"]].split(counts)
         labels, masks = [], []
         for given, planes in zip(words, batch["masks"].split(counts), strict=True):
-            kinds = given[given >= 0].unique()
+            known = given >= 0
+            kinds = given[known] if self.config.regions == "things" else given[known].unique()
             labels.append(kinds)
-            masks.append(_unions(planes, given, kinds).float())
+            masks.append((planes[known] if self.config.regions == "things" else _unions(planes, given, kinds)).float())
         return labels, masks
 
 

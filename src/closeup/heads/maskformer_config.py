@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 from closeup.config import Config
 from closeup.errors import ConfigError
@@ -43,6 +44,8 @@ class MaskFormerConfig(Config):
     mask_weight: float = 20.0
     dice_weight: float = 1.0
     """Of the three losses, and of the three costs that masks are matched by."""
+    regions: Literal["words", "things"] = "words"
+    """What one true mask is: all that a word names in a picture, as OVSeg has it, or each thing by itself."""
     nothing_weight: float = 0.1
     """Of queries that match nothing, in the class loss."""
 

@@ -11,7 +11,7 @@ FUSED = ("in_proj_weight", "qkv.weight")
 
 
 def queries_and_values(module: nn.Module, prefix: str = "") -> dict[str, nn.Parameter]:
-    """Return the matrices that make queries and values in every attention layer of a module, by name.
+    """Return the matrices that make queries and values in every attention layer of a module, by name, to be learned.
 
     Where one matrix makes keys too, the gradient of that third is held at zero: with no weight decay it does not move.
     """
@@ -21,6 +21,7 @@ def queries_and_values(module: nn.Module, prefix: str = "") -> dict[str, nn.Para
         if name.endswith((*SEPARATE, *FUSED)) and "pool" not in name
     }
     for name, parameter in found.items():
+        parameter.requires_grad_(True)
         if name.endswith(FUSED):
             parameter.register_hook(_without_keys)
     return found

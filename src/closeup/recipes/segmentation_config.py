@@ -37,7 +37,16 @@ def masks_paper(images: int) -> Settings:
 def masks_tiny(images: int) -> Settings:
     """Return what suits a proposer of masks on tiny and the world: one visit to each of a number of pictures."""
     seen, training, _ = tiny(images)
-    head = {"queries": 24, "channels": 64, "hidden": 64, "heads": 4, "layers": 3, "feed_forward": 256, "dropout": 0.0}
+    head = {
+        "regions": "things",
+        "queries": 24,
+        "channels": 64,
+        "hidden": 64,
+        "heads": 4,
+        "layers": 3,
+        "feed_forward": 256,
+        "dropout": 0.0,
+    }
     return seen, replace(training, rate=5e-4), {**head, "words_hidden": 256}
 
 
