@@ -9,10 +9,10 @@ import pytest
 import torch
 
 import closeup.predict as predict
-from closeup.predict.region_file import RegionFile
 from closeup.data.rle import encode_mask
 from closeup.errors import DataError
 from closeup.models import Clip
+from closeup.predict.region_file import RegionFile
 from commands import Run, Write, files_below
 
 BOXES = [[0.0, 0.0, 32.0, 48.0], [32.0, 8.0, 64.0, 40.0]]

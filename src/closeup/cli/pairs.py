@@ -98,7 +98,7 @@ class Options:
     """The most pictures, the first ones; all unless given."""
 
     format: PictureForm = "png"
-    """How cut-outs are kept: "png" exactly, "jpg" in about a tenth of the space. Masks are always exact."""
+    """How cut-outs are kept: "png" exactly, "jpg" for photographs in about a third of the space. Masks are exact."""
 
     shard: int = 1000
     """Pairs in a tar file, after which the run can be resumed."""
