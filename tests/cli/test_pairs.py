@@ -27,7 +27,9 @@ def test_captions_and_masks_become_pairs(closeup: Run, tmp_path: Path) -> None:
     assert told["settings"]["masks"] == {"name": "truth", "fingerprint": ""}
     assert len(told["settings"]["model"]["fingerprint"]) == 64
     index = json.loads((tmp_path / "pairs" / "pairs.json").read_text())
-    assert index["settings"]["images"] == WORLD
+    assert index["settings"] == {
+        **told["settings"], "images": WORLD, "split": None, "records": 6, "per_shard": 5, "format": "png",
+    }  # fmt: skip
     with PIL.Image.open(tmp_path / "pairs" / "pairs.png") as sheet:
         assert sheet.width > 300
     again = closeup("pairs", "--images", WORLD, "--masks", "truth", "--out", "pairs", "--shard", "5")
@@ -106,6 +108,19 @@ def test_only_listed_nouns(closeup: Run, album: Path, small_clip_folder: Path) -
     assert ran.code == 2
     assert "No pairs: 1 of 3 pictures" in ran.err
     assert not Path("other").exists()
+
+
+def test_regions_that_were_proposed_without_labels(closeup: Run, photos: Path, small_clip_folder: Path) -> None:
+    (photos / "deep" / "a.png").unlink()
+    assert closeup("propose", photos, "--out", "found.json", "--limit", "6").code == 0
+    for name in ("a", "b"):
+        (photos / f"{name}.txt").write_text("a red wall")
+    ran = closeup(
+        "pairs", "--images", f"folder:{photos}?captions=sidecar", "--masks", "found.json", "--model",
+        small_clip_folder, "--out", "pairs", "--json",
+    )  # fmt: skip
+    assert ran.code == 0, ran.err
+    assert ran.json["nouns"] == [{"noun": "wall", "pairs": 2}]
 
 
 @pytest.mark.parametrize(

@@ -49,7 +49,9 @@ def test_unknown_kinds_options_and_values_are_named(tmp_path: Path) -> None:
         Spec("labelmaps", ".", options={"offset": "one"}).number("offset", 0)
 
 
-@pytest.mark.parametrize("kind", ["coco", "coco-panoptic", "coco-captions", "lvis", "ade20k", "camvid", "labelmaps", "pairs"])
+@pytest.mark.parametrize(
+    "kind", ["coco", "coco-panoptic", "coco-captions", "lvis", "ade20k", "camvid", "labelmaps", "pairs"]
+)
 def test_missing_files_show_the_layout(kind: str, tmp_path: Path) -> None:
     for place in (tmp_path, tmp_path / "nowhere"):
         with pytest.raises(DataError) as caught:

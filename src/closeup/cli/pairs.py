@@ -41,6 +41,8 @@ class Options:
         closeup pairs --images coco-captions:/data/coco --masks my-masks --model ViT-L-14/openai --out pairs/
         closeup pairs --images coco-captions:/data/coco --masks hf:facebook/sam-vit-base --captions 5 --out pairs/
         closeup pairs --images folder:photos?captions=sidecar --masks sam-masks/ --out pairs/
+        closeup propose photos/ --out masks.json
+        closeup pairs --images folder:photos?captions=sidecar --masks masks.json --out pairs/
         closeup pairs --images coco-panoptic:/data/coco --from truth --out pairs/
         closeup adapt maskadapt --images pairs:pairs/ --model ViT-L-14/openai --out my-clip
 

@@ -48,7 +48,7 @@ class PairWriter:
         if per_shard < 1:
             raise InputError(f"{per_shard} pairs a shard: give 1 or more.")
         self.folder = Path(folder)
-        self._settings = {**settings, "per_shard": per_shard, "form": form}
+        self._settings = {**settings, "per_shard": per_shard, "format": form}
         self._per_shard, self._form = per_shard, form
         self._done: Counter[str] = Counter()
         self._nouns: Counter[str] = Counter()
