@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import resource
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -16,22 +14,12 @@ from closeup.recipes.clipself_config import ClipSelfConfig
 from closeup.recipes.config import TrainConfig
 from closeup.recipes.train import train
 from commands import files_below
+from full_disk import room_for
 from small_runs import run, saved_step, weights, words
 from tiny_clips import vit_clip
 from tiny_pictures import Pictures
 
 CONFIG = TrainConfig(steps=4, batch_size=2, rate=1e-2, precision="fp32", workers=0, save_every=2)
-
-
-@contextmanager
-def room_for(size: int) -> Iterator[None]:
-    """Let no file grow beyond a number of bytes: writing fails then as it does on a full disk."""
-    before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
 def recipe() -> ClipSelf:

@@ -38,6 +38,16 @@ def test_a_concept_counts_once_a_picture_and_a_plural_as_its_singular() -> None:
     assert found == {"dog": 2, "goose": 1, "knife": 1}
 
 
+def test_one_pictures_nouns_come_in_the_order_of_its_captions() -> None:
+    miner = ConceptMiner(form="nouns")
+    captions = ["two dogs beside a stop sign", "a dog with leaves", "a photo of a sign"]
+    assert miner.nouns(captions) == ["dog", "sign", "leaf"]
+    assert miner.nouns([]) == []
+    assert set(ConceptMiner(form="compounds").nouns(captions)) == set(mined(" . ".join(captions)))
+    with pytest.raises(InputError, match="Unknown tagger"):
+        ConceptMiner(tagger="nltk").nouns(["a dog"])
+
+
 def test_a_plural_of_several_words_is_of_the_one_that_is_met_in_the_singular() -> None:
     assert mined("leaves on the grass", "a green leaf", "the leaf") == {"leaf": 3, "grass": 1}
     assert "glass" in mined("two glasses", "a glass of water")

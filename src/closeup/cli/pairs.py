@@ -41,6 +41,8 @@ class Options:
         closeup pairs --images coco-captions:/data/coco --masks my-masks --model ViT-L-14/openai --out pairs/
         closeup pairs --images coco-captions:/data/coco --masks hf:facebook/sam-vit-base --captions 5 --out pairs/
         closeup pairs --images folder:photos?captions=sidecar --masks sam-masks/ --out pairs/
+        closeup propose photos/ --out masks.json
+        closeup pairs --images folder:photos?captions=sidecar --masks masks.json --out pairs/
         closeup pairs --images coco-panoptic:/data/coco --from truth --out pairs/
         closeup adapt maskadapt --images pairs:pairs/ --model ViT-L-14/openai --out my-clip
 
@@ -98,7 +100,7 @@ class Options:
     """The most pictures, the first ones; all unless given."""
 
     format: PictureForm = "png"
-    """How cut-outs are kept: "png" exactly, "jpg" in about a tenth of the space. Masks are always exact."""
+    """How cut-outs are kept: "png" exactly, "jpg" for photographs in about a third of the space. Masks are exact."""
 
     shard: int = 1000
     """Pairs in a tar file, after which the run can be resumed."""

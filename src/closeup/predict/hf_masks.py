@@ -20,7 +20,7 @@ from closeup.errors import InputError, ModelError
 from closeup.models.clip import digest
 from closeup.models.load import chosen_device, fetching
 from closeup.predict.mask_files import FoundMasks, found_masks
-from closeup.predict.query_masks import THRESHOLD, query_masks
+from closeup.predict.query_masks import THRESHOLD, check_threshold, query_masks
 
 QUERIES = ("mask2former", "maskformer", "oneformer")
 """Kinds of models whose queries give a mask each."""
@@ -56,6 +56,9 @@ class QueryMasks:
     processor: Any
     model: Any
     threshold: float = THRESHOLD
+
+    def __post_init__(self) -> None:
+        check_threshold(self.threshold)
 
     @torch.inference_mode()
     def __call__(self, record: Record, picture: PIL.Image.Image) -> FoundMasks:

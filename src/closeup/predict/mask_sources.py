@@ -18,7 +18,7 @@ from closeup.heads.mask_proposer import MaskProposer, load_mask_proposer
 from closeup.models.checkpoint import HEAD
 from closeup.predict.hf_masks import open_hf_masks
 from closeup.predict.mask_files import FoundMasks, found_masks, read_masks
-from closeup.predict.query_masks import THRESHOLD, query_masks
+from closeup.predict.query_masks import THRESHOLD, check_threshold, query_masks
 from closeup.predict.region_file import RegionFile
 
 FORMS = (
@@ -128,6 +128,9 @@ class ProposerMasks:
     name: str
     proposer: MaskProposer
     threshold: float = THRESHOLD
+
+    def __post_init__(self) -> None:
+        check_threshold(self.threshold)
 
     @property
     def fingerprint(self) -> str:

@@ -12,23 +12,27 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from typing import TypeVar
 
 import PIL.Image
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
-from closeup._types import IGNORE, Embeddings, Labels, Masks
+from closeup._types import IGNORE, Embeddings, Masks
 from closeup.data.pairs import Pair, cut_pair
 from closeup.data.record import Reader, Record
-from closeup.errors import CloseupError, InputError, suggest
+from closeup.errors import DataError, InputError, suggest
 from closeup.match import cosine
 from closeup.models.clip import Clip
 from closeup.models.encode_regions import MASKED
+from closeup.models.mask_prompt import prompts_of
 from closeup.predict.mask_sources import MaskSource, labelled
 from closeup.predict.prefetch import prefetched
 from closeup.text import Templates, Vocabulary, build_bank
 from closeup.text.concepts import ConceptMiner
+
+Found = TypeVar("Found")
 
 AHEAD = 2
 """Pictures that are read at a time, ahead of the model."""
@@ -110,40 +114,45 @@ def mine_pairs(
     at work are in memory; what a picture gives does not depend on the others.
     """
     texts = NounTexts(clip, policy.templates)
+    # What is wrong with the settings is no fault of a picture.
+    texts(miner.nouns(["a dog"]))
+    if policy.how == "mask-prompt" and prompts_of(clip.tower) is None:
+        raise InputError(f"The model {clip.name!r} has no mask prompts. Look with masked-crop, or adapt it first.")
 
-    def work(record: Record, picture: PIL.Image.Image) -> tuple[Pair, ...]:
+    def find(record: Record, picture: PIL.Image.Image) -> tuple[list[str], Masks | None]:
         nouns = miner.nouns(record.captions[: policy.captions])
         nouns = [noun for noun in nouns if policy.only is None or noun in policy.only]
         # Nothing is proposed where nothing is named.
-        masks = source(record, picture).masks if nouns else None
-        if masks is None or not len(masks):
-            return ()
-        best, scores = assign(clip, picture, masks, texts(nouns), how=policy.how, batch=policy.batch)
-        rows = zip(nouns, best.tolist(), scores.tolist(), strict=True)
-        return tuple(
-            cut_pair(picture, masks[place], noun, source=record.id, score=score)
-            for noun, place, score in rows
-            if score >= policy.least
-        )
+        return nouns, source(record, picture).masks if nouns else None
 
-    return _each(reader, work, start, stop)
+    def pair(record: Record, picture: PIL.Image.Image, found: tuple[list[str], Masks | None]) -> Iterator[Pair]:
+        nouns, masks = found
+        if masks is None or not len(masks):
+            return
+        best, scores = assign(clip, picture, masks, texts(nouns), how=policy.how, batch=policy.batch)
+        for noun, place, score in zip(nouns, best.tolist(), scores.tolist(), strict=True):
+            if score >= policy.least:
+                yield cut_pair(picture, masks[place], noun, source=record.id, score=score)
+
+    return _each(reader, find, pair, start, stop)
 
 
 def labelled_pairs(reader: Reader, *, start: int = 0, stop: int | None = None) -> Iterator[Mined]:
     """Yield a pair for every labelled mask of the records, its name the noun; label maps give a mask a label."""
 
-    def work(record: Record, picture: PIL.Image.Image) -> tuple[Pair, ...]:
+    def find(record: Record, picture: PIL.Image.Image) -> tuple[Masks, list[int]]:
+        del picture
         known = labelled(record)
         if known.masks is None or known.labels is None:
-            raise InputError(f"Record {record.id!r} has masks without labels. Give a data set that names them.")
-        labels = known.labels.tolist()
-        return tuple(
-            cut_pair(picture, mask, reader.names[label], source=record.id)
-            for mask, label in zip(known.masks, labels, strict=True)
-            if label != IGNORE and bool(mask.any())
-        )
+            raise DataError(f"Record {record.id!r} has masks without labels. Give a data set that names them.")
+        return known.masks, known.labels.tolist()
 
-    return _each(reader, work, start, stop)
+    def pair(record: Record, picture: PIL.Image.Image, found: tuple[Masks, list[int]]) -> Iterator[Pair]:
+        for mask, label in zip(*found, strict=True):
+            if label != IGNORE and bool(mask.any()):
+                yield cut_pair(picture, mask, reader.names[label], source=record.id)
+
+    return _each(reader, find, pair, start, stop)
 
 
 @torch.inference_mode()
@@ -155,7 +164,7 @@ def assign(
     *,
     how: str = "masked-crop",
     batch: int = 8,
-) -> tuple[Labels, Float[Tensor, " nouns"]]:
+) -> tuple[Int[Tensor, " nouns"], Float[Tensor, " nouns"]]:
     """Return for each noun's text embedding the mask that looks most like it, and their cosine.
 
     Masks, at least one and none empty, are cut out as OVSeg cuts (``regions.masked_crops``).
@@ -167,24 +176,28 @@ def assign(
 
 def _each(
     reader: Reader,
-    work: Callable[[Record, PIL.Image.Image], tuple[Pair, ...]],
+    find: Callable[[Record, PIL.Image.Image], Found],
+    pair: Callable[[Record, PIL.Image.Image, Found], Iterator[Pair]],
     start: int,
     stop: int | None,
 ) -> Iterator[Mined]:
+    """Yield what is paired of what is found in each picture; a picture that is not what it should be is left out."""
     count = len(reader) if stop is None else min(stop, len(reader))
 
-    def read(offset: int) -> tuple[Record, PIL.Image.Image] | CloseupError:
+    def read(offset: int) -> tuple[Record, PIL.Image.Image] | InputError:
         try:
             record = reader[start + offset]
             return record, record.load()
-        except CloseupError as error:
+        except InputError as error:
             return error
 
-    for found in prefetched(read, max(count - start, 0), AHEAD):
+    for opened in prefetched(read, max(count - start, 0), AHEAD):
         try:
-            if isinstance(found, CloseupError):
-                raise found
-            yield Mined(work(*found))
-        except CloseupError as error:
+            if isinstance(opened, InputError):
+                raise opened
+            found = find(*opened)
+        except InputError as error:
             warnings.warn(f"left out: {error}", stacklevel=2)
             yield Mined(left_out=True)
+        else:
+            yield Mined(tuple(pair(*opened, found)))

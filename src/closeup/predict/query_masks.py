@@ -34,12 +34,7 @@ def query_masks(
         content: Height and width of the picture on it, in the top left corner.
         size: Height and width of the original picture.
         threshold: The probability above which a pixel is part of a mask.
-
-    Raises:
-        InputError: a threshold that is no probability.
     """
-    if not 0 <= threshold < 1:
-        raise InputError(f"A threshold of {threshold}: give a probability of 0 to below 1.")
     planes = []
     for part in logits.float().split(PART):
         seen = F.interpolate(part[None], canvas, mode="bilinear", align_corners=False)
@@ -48,3 +43,9 @@ def query_masks(
     masks = torch.cat(planes)
     kept = masks.flatten(1).any(dim=1)
     return FoundMasks(masks[kept], scores.float().cpu()[kept])
+
+
+def check_threshold(threshold: float) -> None:
+    """Raise InputError for a threshold that is no probability."""
+    if not 0 <= threshold < 1:
+        raise InputError(f"A threshold of {threshold}: give a probability of 0 to below 1.")
