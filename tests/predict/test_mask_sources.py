@@ -17,11 +17,14 @@ from closeup.data.record import Record
 from closeup.data.rle import encode_mask
 from closeup.data.world import World
 from closeup.errors import DataError, InputError, ModelError
-from closeup.heads.mask_proposer import load_mask_proposer, new_mask_proposer, save_mask_proposer
+from closeup.geometry import masks_to_boxes
+from closeup.heads.mask_proposer import load_mask_proposer, new_mask_proposer
+from closeup.heads.trained import save_head
 from closeup.models.load import load
 from closeup.predict.mask_files import FoundMasks
 from closeup.predict.mask_sources import MaskSource, open_masks
 from closeup.predict.query_masks import query_masks
+from closeup.regions.propose import propose
 from tiny_towers import randomise
 
 SMALL = {"queries": 6, "channels": 32, "hidden": 16, "heads": 2, "layers": 2, "feed_forward": 32, "words_hidden": 24}
@@ -55,6 +58,12 @@ def found(line: object, record: Record) -> FoundMasks:
 
 def rows_of(planes: Tensor) -> list[dict[str, object]]:
     return [{"segmentation": encode_mask(plane.numpy())} for plane in planes]
+
+
+def test_found_are_the_regions_of_the_picture_itself() -> None:
+    record = World("val", count=1)[0]
+    proposed = propose(record.load())
+    assert torch.equal(masks_to_boxes(found("found", record).masks), proposed.boxes)
 
 
 def test_truth_is_the_masks_or_the_regions_of_the_label_map() -> None:
@@ -188,7 +197,7 @@ def test_a_trained_proposer(tmp_path: Path) -> None:
         clip, ("star", "grass", "fish"), (False, False, True), templates="simple", size=64, config=SMALL
     )
     randomise(made.head, 0)
-    folder = save_mask_proposer(made, tmp_path / "proposer")
+    folder = save_head(made, tmp_path / "proposer")
     proposer = load_mask_proposer(folder, device="cpu", precision="fp32")
     record = World("test", count=1, size=(48, 80))[0]
     for threshold in (0.5, 0.6):

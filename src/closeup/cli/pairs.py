@@ -59,8 +59,8 @@ class Options:
     masks: Maybe[str] = None
     """Where masks are from: the folder or name of a trained proposer (closeup train masks); hf:NAME, a SAM,
     Mask2Former, MaskFormer or OneFormer of transformers by name or folder; a folder with a file of masks a photo (.npz,
-    .json, or a folder of PNGs); a COCO file of all photos; or "truth", the data set's own. A proposer takes
-    ?threshold=0.4."""
+    .json, or a folder of PNGs); a COCO file of all photos; "found", what closeup propose finds; or "truth", the data
+    set's own. A proposer takes ?threshold=0.4."""
 
     origin: Annotated[Literal["captions", "truth"], arg(name="from")] = "captions"
     """What says the nouns: captions, each noun with the mask most like it, or the names of the data set's own masks."""
@@ -91,7 +91,7 @@ class Options:
     """The sentences around a noun, a set such as "simple" or "vild-14"."""
 
     batch: int = 8
-    """An eighth of the cut-outs that are encoded at a time."""
+    """Cut-outs that are encoded at a time, in eights."""
 
     split: Maybe[str] = None
     """The split of a data set: train unless its line says otherwise."""

@@ -20,9 +20,10 @@ from closeup.predict.hf_masks import open_hf_masks
 from closeup.predict.mask_files import FoundMasks, found_masks, read_masks
 from closeup.predict.query_masks import THRESHOLD, check_threshold, query_masks
 from closeup.predict.region_file import RegionFile
+from closeup.regions.propose import propose
 
 FORMS = (
-    "Give truth (the data set's own masks), the folder or name of a trained proposer of masks, hf:NAME for a "
+    "Give truth (the data set's own masks), found (what closeup propose finds), the folder or name of a trained proposer of masks, hf:NAME for a "
     "checkpoint of transformers, a COCO file, or a folder with a file of masks a photo."
 )
 
@@ -49,7 +50,7 @@ class MaskSource(Protocol):
 def open_masks(line: str, *, device: str = "auto", precision: str = "auto") -> MaskSource:
     """Open the source that a line of text names.
 
-    ``truth``, the folder or name of a trained proposer of masks, ``hf:NAME`` (a checkpoint of transformers by name or
+    ``truth``, ``found`` (what ``regions.propose`` finds, untrained), the folder or name of a trained proposer of masks, ``hf:NAME`` (a checkpoint of transformers by name or
     folder), a COCO file of many photos, or a folder with a file of masks a photo (``mask_files.read_masks``). A
     proposer takes ``?threshold=0.4``, the probability above which a pixel is part of a mask; so do Mask2Former,
     MaskFormer and OneFormer; SAM and its like take the options of the pipeline, as ``?points_per_crop=16``.
@@ -71,6 +72,8 @@ def open_masks(line: str, *, device: str = "auto", precision: str = "auto") -> M
     read_numbers(line, options, ())
     if name == "truth":
         return TruthMasks()
+    if name == "found":
+        return FoundInPicture()
     if path.is_dir():
         return MaskFolder(line, path)
     if path.is_file():
@@ -89,6 +92,18 @@ class TruthMasks:
         """Return the record's masks; DataError where it has none."""
         known = labelled(record)
         return found_masks(known.masks, (picture.height, picture.width), f"record {record.id!r}")
+
+
+@dataclass(frozen=True, slots=True)
+class FoundInPicture:
+    """What stands out in the picture itself, found without labels or training."""
+
+    name: str = "found"
+    fingerprint: str = ""
+
+    def __call__(self, record: Record, picture: PIL.Image.Image) -> FoundMasks:
+        """Return the masks of what is found."""
+        return found_masks(propose(picture).masks[:], (picture.height, picture.width), f"record {record.id!r}")
 
 
 @dataclass(frozen=True, slots=True)
