@@ -55,8 +55,8 @@ class MethodOptions:
 
     masks: Maybe[str] = None
     """ovseg: where masks come from: a trained proposer, which says what they are too (tiny-masks unless given), or
-    masks of others, which the CLIP alone names: a folder with npz, json or PNGs a photo, a COCO file, hf:NAME, "found" (what closeup
-    propose finds) or "truth"."""
+    masks of others, which the CLIP alone names: a folder with npz, json or PNGs a photo, a COCO file, hf:NAME, "found"
+    (what closeup propose finds) or "truth"."""
 
     looks: Maybe[Literal["mask-prompt", "masked-crop"]] = None
     """ovseg: how the CLIP sees a mask cut out; with mask prompts where the model has some unless given."""

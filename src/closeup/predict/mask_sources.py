@@ -23,8 +23,9 @@ from closeup.predict.region_file import RegionFile
 from closeup.regions.propose import propose
 
 FORMS = (
-    "Give truth (the data set's own masks), found (what closeup propose finds), the folder or name of a trained proposer of masks, hf:NAME for a "
-    "checkpoint of transformers, a COCO file, or a folder with a file of masks a photo."
+    "Give truth (the data set's own masks), found (what closeup propose finds), the folder or name of a trained "
+    "proposer of masks, hf:NAME for a checkpoint of transformers, a COCO file, or a folder with a file of masks a "
+    "photo."
 )
 
 
@@ -50,8 +51,9 @@ class MaskSource(Protocol):
 def open_masks(line: str, *, device: str = "auto", precision: str = "auto") -> MaskSource:
     """Open the source that a line of text names.
 
-    ``truth``, ``found`` (what ``regions.propose`` finds, untrained), the folder or name of a trained proposer of masks, ``hf:NAME`` (a checkpoint of transformers by name or
-    folder), a COCO file of many photos, or a folder with a file of masks a photo (``mask_files.read_masks``). A
+    ``truth``, ``found`` (what ``regions.propose`` finds, untrained), the folder or name of a trained proposer of
+    masks, ``hf:NAME`` (a checkpoint of transformers by name or folder), a COCO file of many photos, or a folder with a
+    file of masks a photo (``mask_files.read_masks``). A
     proposer takes ``?threshold=0.4``, the probability above which a pixel is part of a mask; so do Mask2Former,
     MaskFormer and OneFormer; SAM and its like take the options of the pipeline, as ``?points_per_crop=16``.
 
