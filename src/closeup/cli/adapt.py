@@ -153,6 +153,9 @@ class MaskAdapt(AdaptOptions):
     """The settings not given here: "paper" (the image tower: batch 256, 5 epochs) or "paper-prompts" (mask prompts
     alone), and for small models "tiny" or "tiny-prompts"."""
 
+    tune: Maybe[Literal["tower", "prompts", "both"]] = None
+    """What learns: the image tower, mask prompts, or both at once; the preset's unless given."""
+
     depth: Maybe[int] = None
     """Places where prompts enter, the first before the first block; 3 in the paper."""
 
@@ -168,7 +171,7 @@ class MaskAdapt(AdaptOptions):
 
     def config(self) -> dict[str, Any]:
         """Return the recipe's settings that are given."""
-        given = {name: getattr(self, name) for name in ("depth", "masks_per_picture", "templates")}
+        given = {name: getattr(self, name) for name in ("tune", "depth", "masks_per_picture", "templates")}
         return {name: value for name, value in given.items() if value is not None} | {"equal_nouns": self.equal_nouns}
 
     def measuring(self) -> MeasureOptions:

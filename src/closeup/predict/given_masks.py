@@ -13,6 +13,7 @@ from torch import Tensor
 from closeup._types import IGNORE
 from closeup.data.record import Record
 from closeup.errors import InputError, suggest
+from closeup.geometry import masks_to_boxes
 from closeup.match import score
 from closeup.models.clip import Clip
 from closeup.models.encode_regions import ENCODERS
@@ -24,15 +25,14 @@ from closeup.predict.provenance import Provenance, as_size, describe
 from closeup.predict.scorers import Scores, Tell
 from closeup.text import TextBank
 
-TAKING_MASKS = tuple(encoder for encoder in ENCODERS if encoder != "crop")
-
 
 @dataclass(frozen=True, slots=True)
 class GivenMasksScorer:
     """Words of masks of any source, by what a CLIP says of each; where masks overlap the surer one speaks.
 
-    Pixels of no mask are background. ``how`` is any region encoder that takes masks (None: ``mask-prompt`` where the
-    CLIP has prompts, else ``masked-crop``); ``batch`` is how many crops are encoded at a time.
+    Pixels of no mask are background. ``how`` is any region encoder, of which ``crop`` sees the boxes of masks (None:
+    ``mask-prompt`` where the CLIP has prompts, else ``masked-crop``); ``batch`` is how many crops are encoded at a
+    time.
 
     Raises:
         InputError: an unknown region encoder; as ``encode_regions``.
@@ -44,8 +44,8 @@ class GivenMasksScorer:
     batch: int = 32
 
     def __post_init__(self) -> None:
-        if self.how is not None and self.how not in TAKING_MASKS:
-            raise InputError(f"Unknown way to look at a mask: {self.how!r}. {suggest(self.how, TAKING_MASKS)}")
+        if self.how is not None and self.how not in ENCODERS:
+            raise InputError(f"Unknown way to look at a mask: {self.how!r}. {suggest(self.how, ENCODERS)}")
 
     @property
     def looks(self) -> str:
@@ -61,7 +61,8 @@ class GivenMasksScorer:
         planes = self.source(record, picture).masks
         shares = torch.zeros(0, len(bank))
         if len(planes):
-            (regions,) = self.clip.encode_regions(picture, masks=planes, how=self.looks, batch=self.batch)
+            boxes, masks = (masks_to_boxes(planes), None) if self.looks == "crop" else (None, planes)
+            (regions,) = self.clip.encode_regions(picture, boxes=boxes, masks=masks, how=self.looks, batch=self.batch)
             shares = (self.clip.logit_scale * score(regions.cpu(), bank.to("cpu"))).softmax(dim=1)
         sure, labels = shares.max(dim=1) if len(shares) else (torch.zeros(0), torch.zeros(0, dtype=torch.long))
         scores, label_map = torch.zeros(size), torch.full(size, IGNORE)

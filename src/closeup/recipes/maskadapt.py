@@ -83,7 +83,7 @@ class MaskAdapt(Recipe):
             raise DataError("The data set has no pictures, or no words for its masks. Give one that has.")
         self.clip, self._reader, self._seed, self._probe = clip, reader, seed, probe
         self.config = config = config or MaskAdaptConfig()
-        if config.tune == "prompts":
+        if config.tune != "tower":
             torch.manual_seed(seed)
             give_prompts(clip.tower, config.depth, shared=config.shared)
         bank = build_bank(clip, Vocabulary(reader.names), templates=config.templates)
@@ -92,12 +92,12 @@ class MaskAdapt(Recipe):
         self.module: MaskText = MaskText(clip, bank.embeddings[first].to(clip.device), config)
 
     def trainable(self) -> dict[str, nn.Parameter]:
-        """Return the prompts, or the parameters of the image tower, and the factor on cosines."""
+        """Return the prompts, the parameters of the image tower, or both, and the factor on cosines."""
         chosen = dict(self.module.visual.named_parameters(prefix="visual"))
         prompts = prompts_of(self.clip.tower)
         tuned = set() if prompts is None else {id(parameter) for parameter in prompts.parameters()}
-        wanted = self.config.tune == "prompts"
-        return {name: parameter for name, parameter in chosen.items() if (id(parameter) in tuned) == wanted} | {
+        kinds = {"prompts": (True,), "tower": (False,), "both": (True, False)}[self.config.tune]
+        return {name: parameter for name, parameter in chosen.items() if (id(parameter) in tuned) in kinds} | {
             "scale": self.module.scale
         }
 
@@ -190,6 +190,7 @@ class MaskText(nn.Module):
             return {"loss": contrastive_loss(images.float(), self.nouns[owners], self.scale.exp().reshape(()), same)}
 
     def _encoded(self, crops: Images, shown: Bool[Tensor, "batch height width"]) -> Embeddings:
-        if self._config.tune == "prompts":
+        # Prompts that a tower brings along take part in its own learning too.
+        if prompts_of(self._clip.tower) is not None:
             return self._clip.encode_masked(crops, shown, normalize=True)
         return F.normalize(self._clip.encode_image(crops), dim=1)

@@ -11,8 +11,8 @@ from closeup.errors import ConfigError
 from closeup.models.mask_prompt import DEPTH
 from closeup.recipes.config import TrainConfig
 
-Tune: TypeAlias = Literal["tower", "prompts"]
-"""What learns: the image tower, or mask prompts alone. The paper's best does the one after the other."""
+Tune: TypeAlias = Literal["tower", "prompts", "both"]
+"""What learns: the image tower, mask prompts alone, or both at once. The paper's best does the one after the other."""
 
 
 @dataclass(frozen=True)

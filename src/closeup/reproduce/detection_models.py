@@ -40,11 +40,12 @@ class HeadTraining:
     maker: Maker
     seed: int = 0
     head: Mapping[str, Any] = field(default_factory=dict)
+    pictures: int = PICTURES
 
     def wanted(self, *, share: float = 1.0) -> DetectorTraining:
         """Return it as a training; ``share`` of the scenes, for a look at whether all of it runs."""
         return DetectorTraining(
-            images=f"world?count={max(8, round(PICTURES * share))}",
+            images=f"world?count={max(8, round(self.pictures * share))}",
             model=self.model,
             preset="tiny",
             training={"seed": self.seed},
@@ -74,7 +75,12 @@ def shipped_trainings() -> dict[str, HeadTraining]:
 
 def shipped_head(name: str, wanted: Wanted) -> str:
     """Return a head that ships by its name, or its folder where it is to be made again."""
-    return made_head(shipped_trainings()[name], wanted) if wanted.train else name
+    return shipped_or_made(shipped_trainings()[name], wanted)
+
+
+def shipped_or_made(training: HeadTraining, wanted: Wanted) -> str:
+    """Return a head that ships by its name, or the folder where it is made again."""
+    return made_head(training, wanted) if wanted.train else training.name
 
 
 def made_head(training: HeadTraining, wanted: Wanted) -> str:

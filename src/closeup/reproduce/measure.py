@@ -16,13 +16,16 @@ from closeup.match.detections import Suppression
 from closeup.models.blend import blend
 from closeup.models.clip import Clip
 from closeup.models.load import load
+from closeup.models.mask_prompt import prompts_of
 from closeup.models.windows import Window
 from closeup.predict.detection_report import DetectionReport
 from closeup.predict.evaluate_detection import evaluate_detection, evaluate_zero_shot_detection
 from closeup.predict.evaluate_regions import evaluate_regions
+from closeup.predict.evaluate_segmentation import SegmentationReport, evaluate_scorer
 from closeup.predict.forgetting import measure_close_ups
 from closeup.predict.forgetting_report import CLASSIFICATION, RETRIEVAL, Figure
 from closeup.predict.region_report import RegionReport
+from closeup.predict.scorers import Scorer
 
 Counter: TypeAlias = Callable[[str], AbstractContextManager[Callable[[int, int], None]]]
 """Given what is being done, a context that is told how many are done, of how many."""
@@ -34,7 +37,7 @@ class Scale:
 
     scenes: int = 500
     trend_scenes: int = 200
-    """Scenes of the trend with size, which asks for many passes."""
+    """Scenes of the trend with size, and of segmentation, which ask for many passes."""
     close_ups: int = 2400
     curve_close_ups: int = 600
     """Close-ups of the curves, which ask for many models."""
@@ -76,6 +79,7 @@ class Measurements:
     _regions: dict[tuple[object, ...], RegionReport] = field(default_factory=dict)
     _whole: dict[tuple[object, ...], list[Figure]] = field(default_factory=dict)
     _detections: dict[tuple[object, ...], DetectionReport] = field(default_factory=dict)
+    _segmented: dict[str, SegmentationReport] = field(default_factory=dict)
 
     def clip(self, model: Model) -> Clip:
         """Return a model."""
@@ -137,6 +141,24 @@ class Measurements:
                     on_progress=tell,
                 )
         return self._detections[key]
+
+    def masks_named(self, model: Model) -> RegionReport:
+        """Return region recognition from true masks cut out, seen with the model's mask prompts where it has some."""
+        clip = self.clip(model)
+        how = "masked-crop" if prompts_of(clip.tower) is None else "mask-prompt"
+        return self._recognise(model, how, self.scale.size, self.scale.scenes, None)
+
+    def segmented(self, name: str, make: Callable[[], Scorer]) -> SegmentationReport:
+        """Return mean IoU of a scorer, which is made and asked once for its name."""
+        if name not in self._segmented:
+            with self.counter(name) as tell:
+                self._segmented[name] = evaluate_scorer(
+                    make(),
+                    World("val", count=self.scale.trend_scenes),
+                    workers=self.scale.workers,
+                    on_progress=tell,
+                )
+        return self._segmented[name]
 
     def _recognise(self, model: Model, how: str, size: int, scenes: int, window: Window | None) -> RegionReport:
         key = (model, how, size, scenes, window)

@@ -7,10 +7,11 @@ from collections.abc import Mapping
 from closeup.errors import InputError, suggest
 from closeup.reproduce.clipself import CLIPSELF
 from closeup.reproduce.detection import DETECTION
+from closeup.reproduce.ovseg import OVSEG
 from closeup.reproduce.regionclip import REGIONCLIP
 from closeup.reproduce.run import Reproduction
 
-REPRODUCTIONS: Mapping[str, Reproduction] = {what.name: what for what in (CLIPSELF, REGIONCLIP, DETECTION)}
+REPRODUCTIONS: Mapping[str, Reproduction] = {what.name: what for what in (CLIPSELF, REGIONCLIP, DETECTION, OVSEG)}
 
 
 def get_reproduction(name: str) -> Reproduction:

@@ -25,7 +25,7 @@ QUICK_SHARE = 2e-4
 
 @dataclass(frozen=True, slots=True)
 class Training:
-    """One model to make: its name, and how it differs from the recipe's preset ``tiny``."""
+    """One model to make: its name, and how it differs from a preset of its recipe."""
 
     name: str
     pictures: int
@@ -34,16 +34,18 @@ class Training:
     start: str | None = None
     """The training whose result learning goes on from."""
     recipe: str = "clipself"
+    preset: str = "tiny"
+    images: str = "world?count={pictures}"
 
     def adaptation(self, work: Path, *, share: float = 1.0, seed: int = 0) -> Adaptation:
         """Return it as an adaptation; ``share`` of the pictures, for a look at whether all of it runs."""
         pictures = max(8, round(self.pictures * share))
         return Adaptation(
             recipe=self.recipe,
-            images=f"world?count={pictures}",
+            images=self.images.format(pictures=pictures),
             model=RAW,
             start=None if self.start is None else str(work / self.start),
-            preset="tiny",
+            preset=self.preset,
             config=dict(self.config),
             training={**self.training, "seed": seed},
             dtype="fp16",
