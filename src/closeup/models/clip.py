@@ -226,7 +226,7 @@ class Clip:
 
     def encode_dense_and_keys(
         self, images: Images, *, route: str | Route = "value", normalize: bool = True
-    ) -> tuple[DenseMap, Float[Tensor, "batch width rows cols"]]:
+    ) -> tuple[DenseMap, Float[Tensor, "batch keys rows cols"]]:
         """Return the joint-space map and, for MaskCLIP's key smoothing, the keys of the last block; from one pass.
 
         Raises:

@@ -87,7 +87,7 @@ class TokenTower(ImageTower):
         tokens = route(last if inside is None else WindowedBlock(last, inside), self.tokens(images, inside))
         return as_map(self.project(tokens[:, self.prefix :]), grid)
 
-    def dense_and_keys(self, images: Images, route: Route) -> tuple[DenseMap, Float[Tensor, "batch width rows cols"]]:
+    def dense_and_keys(self, images: Images, route: Route) -> tuple[DenseMap, Float[Tensor, "batch keys rows cols"]]:
         """Return the joint-space map, and the last block's keys after its output projection (MaskCLIP's way)."""
         grid = self.grid(images)
         tokens, last = self.tokens(images), self.last_block(grid)
