@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal, TypeAlias
 
-Encoder: TypeAlias = Literal["dense", "crop", "masked-crop", "mask-prompt"]
+Encoder: TypeAlias = Literal["dense", "crop", "masked-crop", "mask-prompt", "mask-token"]
 Upsample: TypeAlias = Literal["bilinear", "nearest"]
 Contrast: TypeAlias = Literal["none", "others", "empty"]
 Canvas: TypeAlias = Literal["official", "fit"]

@@ -72,7 +72,7 @@ class Regions:
     records: Annotated[DataOptions, arg(name="")]
 
     how: tuple[Encoder, ...] = ("dense", "crop")
-    """The region encoders: pool the dense map, encode each cut-out, encode it masked."""
+    """The region encoders: pool the dense map, encode each cut-out, encode it masked, or give each mask a class token."""
 
     templates: str = "vild-63"
     """The sentences around a name: a set such as "simple", or a file of sentences."""
