@@ -255,9 +255,7 @@ def _encode_masked(
     return list(torch.split(embeddings, counts))
 
 
-def _encode_tokens(
-    clip: Encoder, regions: Iterable[Regions], size: int | Size | None, batch: int
-) -> list[Embeddings]:
+def _encode_tokens(clip: Encoder, regions: Iterable[Regions], size: int | Size | None, batch: int) -> list[Embeddings]:
     found: list[Embeddings] = []
     for group in _chunks(regions, batch):
         placed = [clip.preprocess(region.picture, policy="squash", size=size) for region in group]
