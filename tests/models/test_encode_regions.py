@@ -13,13 +13,14 @@ from torch import Tensor
 from torchvision.ops import roi_align
 
 from closeup._types import ImageLike
-from closeup.errors import InputError
+from closeup.errors import InputError, ModelError
 from closeup.models.clip import Clip
 from closeup.models.mask_prompt import give_prompts
 from closeup.regions import CropPolicy, crop_regions
 from closeup.regions.masked_crops import masked_crops
 from goldens import assert_close
-from tiny_clips import eva_clip, picture, vit_clip
+from tiny_clips import as_clip, eva_clip, picture, vit_clip
+from tiny_towers import resnet_clip
 
 SIZES = [(40, 64), (64, 64), (40, 64), (90, 33)]
 
@@ -75,12 +76,12 @@ def test_grid_is_its_boxes_row_by_row(clip: Clip) -> None:
         assert_close(by_grid, clip.encode_regions(image, boxes=cells, how=how)[0], 1e-6)
 
 
-@pytest.mark.parametrize("how", ["dense", "crop", "masked-crop"])
+@pytest.mark.parametrize("how", ["dense", "crop", "masked-crop", "mask-token"])
 @pytest.mark.parametrize("make", [vit_clip, eva_clip])
 def test_company_does_not_matter(make: Callable[[], Clip], how: str) -> None:
     clip = make()
     images, boxes, masks = mixed()
-    regions: dict[str, Any] = {"masks": masks} if how == "masked-crop" else {"boxes": boxes}
+    regions: dict[str, Any] = {"masks": masks} if how.startswith("mask") else {"boxes": boxes}
     together = clip.encode_regions(images, how=how, batch=2, **regions)
     assert [len(part) for part in together] == [len(part) for part in next(iter(regions.values()))]
     for index, image in enumerate(images):
@@ -167,6 +168,27 @@ def test_prompts_stand_where_masks_leave_out() -> None:
     assert_close(one, found[:1], 1e-5)
 
 
+def test_mask_tokens_see_the_squashed_picture_and_what_a_mask_touches_of_it(clip: Clip) -> None:
+    image, masks = picture(50, 70).numpy(), torch.zeros(3, 50, 70, dtype=torch.bool)
+    masks[0] = True
+    masks[1, 13:37, 18:35] = True  # rows 8.3 to 23.7 and columns 8.2 to 16 of 32
+    masks[2, 49, 69] = True
+    tensor, _ = clip.preprocess(image, policy="squash")
+    cells = torch.zeros(3, 4, 4, dtype=torch.bool)
+    cells[0], cells[1, 1:3, 1], cells[2, 3, 3] = True, True, True
+    (found,) = clip.encode_regions(image, masks=masks, how="mask-token")
+    with torch.no_grad():
+        assert_close(found, clip.encode_mask_tokens(tensor[None], [cells], normalize=True)[0], 1e-5)
+        assert_close(found[0], clip.encode_image(tensor[None], normalize=True)[0], 1e-5)
+        larger, _ = clip.preprocess(image, policy="squash", size=48)
+        (found,) = clip.encode_regions(image, masks=masks[:1], how="mask-token", size=48)
+        assert_close(found, clip.encode_image(larger[None], normalize=True), 1e-5)
+    none, one = clip.encode_regions([image, image], masks=[masks[:0], masks[:1]], how="mask-token")
+    assert (none.shape, one.shape) == ((0, clip.dim), (1, clip.dim))
+    with pytest.raises(ModelError, match="copies of a class token"):
+        as_clip(resnet_clip()).encode_regions(image, masks=masks, how="mask-token")
+
+
 def test_images_without_regions_have_their_place(clip: Clip) -> None:
     images, boxes, _ = mixed()
     boxes[0], boxes[2] = torch.zeros(0, 4), torch.zeros(0)
@@ -198,6 +220,8 @@ def test_paths_and_pictures_are_the_same_image(clip: Clip, tmp_path: Path) -> No
         ({}, "got no regions. Give boxes, masks or grid"),
         ({"boxes": [[0, 0, 1, 1]], "grid": (1, 1)}, "got boxes and grid"),
         ({"boxes": [[0, 0, 1, 1]], "how": "masked-crop"}, "got boxes. Give masks"),
+        ({"boxes": [[0, 0, 1, 1]], "how": "mask-token"}, "got boxes. Give masks."),
+        ({"boxes": [[0, 0, 1, 1]], "masks": np.ones((1, 40, 64), bool), "how": "mask-token"}, "got boxes and masks"),
         ({"boxes": [[0, 0, 1, 1]], "how": "crops"}, "Unknown region encoder 'crops'. Did you mean 'crop'"),
         ({"boxes": [[0, 0, 9, 9], [5, 5, 5, 9]]}, "box 1 of image 0 has no area"),
         ({"boxes": [[0, 0, 9, 9], [70, 5, 80, 9]]}, "box 1 of image 0 lies outside"),

@@ -180,13 +180,20 @@ def test_a_window_is_that_of_the_dense_map(clip: Clip, reader: TinyReader) -> No
         evaluate_regions(as_clip(resnet_clip()), reader, window="native", **settings)
 
 
-def test_masked_crops_and_the_fit_canvas(clip: Clip, reader: TinyReader) -> None:
+def test_masked_crops_mask_tokens_and_the_fit_canvas(clip: Clip, reader: TinyReader) -> None:
     report = evaluate_regions(
-        clip, reader, how=["masked-crop", "dense"], words=NAMES, templates="simple", size=64, canvas="fit"
+        clip,
+        reader,
+        how=["masked-crop", "mask-token", "dense"],
+        words=NAMES,
+        templates="simple",
+        size=64,
+        canvas="fit",
+        batch=3,
     )
     bank = as_bank(clip, NAMES)
     protocol = replace(CLIPSELF, max_regions=None)
-    for how, shape in (("masked-crop", "masks"), ("dense", "masks"), ("dense", "boxes")):
+    for how, shape in (("masked-crop", "masks"), ("mask-token", "masks"), ("dense", "masks"), ("dense", "boxes")):
         hits: dict[int, list[bool]] = defaultdict(list)
         for record in reader.records:
             if record.boxes is None or record.masks is None or record.labels is None:

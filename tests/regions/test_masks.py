@@ -58,6 +58,25 @@ def test_clipself(golden: Golden) -> None:
         assert_close(F.normalize(pooled, dim=1), golden[f"out/mask_norm_{name}"])
 
 
+@pytest.mark.parametrize("golden", cases("odise_fusion"))
+def test_odise(golden: Golden) -> None:
+    maps, masks = golden["in/features"], golden["in/pool_mask_logits"].sigmoid()
+    hard = torch.stack(pool_masks(maps, list(masks > 0.5)))
+    assert_close(hard, golden["out/pool/hard"])
+    assert_close(torch.stack(pool_masks(maps, list(masks))), golden["out/pool/soft"])
+    # What ODISE's own head makes of pooled features: they are all that it takes from the map.
+    weights = golden.weights("w/post.")
+    normed = F.layer_norm(hard, hard.shape[2:], weights["pool_proj.0.weight"], weights["pool_proj.0.bias"])
+    projected = F.linear(normed, weights["pool_proj.1.weight"], weights["pool_proj.1.bias"])
+    found = projected + golden["in/decoder_output"]
+    assert_close(found, golden["out/pool/pooled"])
+    found = F.layer_norm(found, found.shape[2:], weights["mask_embed.0.weight"], weights["mask_embed.0.bias"])
+    for layer in range(3):
+        stem = f"mask_embed.1.layers.{layer}"
+        found = F.linear(found if layer == 0 else found.relu(), weights[f"{stem}.weight"], weights[f"{stem}.bias"])
+    assert_close(found, golden["out/pool/embed"])
+
+
 def test_pooling_is_the_mean_over_the_mask() -> None:
     maps, masks = torch.randn(2, 5, 4, 6), torch.rand(2, 3, 4, 6) > 0.5
     pooled = pool_masks(maps, [masks[0], masks[1, :1]])

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from typing import Literal, TypeAlias
 
-Encoder: TypeAlias = Literal["dense", "crop", "masked-crop", "mask-prompt"]
+Encoder: TypeAlias = Literal["dense", "crop", "masked-crop", "mask-prompt", "mask-token"]
+MaskEncoder: TypeAlias = Literal["dense", "masked-crop", "mask-prompt", "mask-token"]
+Apart: TypeAlias = Literal["components", "whole"]
 Upsample: TypeAlias = Literal["bilinear", "nearest"]
 Contrast: TypeAlias = Literal["none", "others", "empty"]
 Canvas: TypeAlias = Literal["official", "fit"]

@@ -49,7 +49,8 @@ class Options:
     text: Annotated[WordOptions, arg(name="")]
 
     how: Encoder = "dense"
-    """The region encoder: pool the dense map (one pass for all regions), or encode each cut-out, masked or not."""
+    """The region encoder: pool the dense map (one pass for all regions), encode each cut-out, masked or not, or give
+    each mask a class token of its own (one pass too)."""
 
     boxes: Flag = False
     """Take the boxes of regions that have masks too."""

@@ -11,6 +11,7 @@ from tyro.conf import arg
 from closeup.cli.choices import Canvas, Encoder
 from closeup.cli.evaluate_detection import Detection, run_detection
 from closeup.cli.evaluate_forgetting import Forgetting, run_forgetting
+from closeup.cli.evaluate_panoptic import Panoptic, run_panoptic
 from closeup.cli.fields import Flag, Maybe
 from closeup.cli.files import check_folder, check_report, counted, save_picture
 from closeup.cli.method import MethodOptions
@@ -75,7 +76,7 @@ class Regions:
     records: Annotated[DataOptions, arg(name="")]
 
     how: tuple[Encoder, ...] = ("dense", "crop")
-    """The region encoders: pool the dense map, encode each cut-out, encode it masked."""
+    """The region encoders: pool the dense map, encode each cut-out, masked or not, or give each mask a class token."""
 
     templates: str = "vild-63"
     """The sentences around a name: a set such as "simple", or a file of sentences."""
@@ -144,11 +145,19 @@ class Segmentation:
     clip: Annotated[ModelOptions, arg(name="")] = field(default_factory=ModelOptions)
 
 
-Options = {"regions": Regions, "segmentation": Segmentation, "detection": Detection, "forgetting": Forgetting}
+Options = {
+    "regions": Regions,
+    "segmentation": Segmentation,
+    "detection": Detection,
+    "panoptic": Panoptic,
+    "forgetting": Forgetting,
+}
 
 
-def run(options: Regions | Segmentation | Detection | Forgetting) -> int:
+def run(options: Regions | Segmentation | Detection | Panoptic | Forgetting) -> int:
     """Evaluate a model and print the report."""
+    if isinstance(options, Panoptic):
+        return run_panoptic(options)
     if isinstance(options, Forgetting):
         return run_forgetting(options)
     if isinstance(options, Detection):

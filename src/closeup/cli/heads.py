@@ -5,10 +5,15 @@ from __future__ import annotations
 from pathlib import Path
 
 from closeup.cli.model import ModelOptions
+from closeup.errors import InputError
+from closeup.heads.mask_proposer import MaskProposer, load_mask_proposer
 from closeup.heads.rpn import Proposer, load_proposer
 from closeup.heads.saved import Detector, load_detector
 from closeup.heads.segmenter import Segmenter, load_segmenter
-from closeup.models import Clip
+from closeup.models import Clip, get_route
+
+OWN = "own"
+"""In the place of a model's name: the CLIP below a head."""
 
 
 def open_detector(folder: Path, options: ModelOptions) -> Detector:
@@ -24,6 +29,22 @@ def open_segmenter(folder: str | Path, options: ModelOptions) -> Segmenter:
 def open_proposer(folder: Path | None, options: ModelOptions) -> Proposer | None:
     """Load a proposer, if one is named."""
     return None if folder is None else load_proposer(folder, device=options.device, precision=options.precision)
+
+
+def open_mask_proposer(folder: Path, options: ModelOptions) -> MaskProposer:
+    """Load a mask proposer."""
+    return load_mask_proposer(folder, device=options.device, precision=options.precision)
+
+
+def looking_clip(proposer: MaskProposer, options: ModelOptions) -> Clip:
+    """Return the CLIP that looks at a proposer's masks: its own, or another that the options name."""
+    clip = proposer.clip if options.model == OWN else options.load()
+    known = clip.tower.routes
+    if get_route(options.route).name not in known:
+        raise InputError(
+            f"--route {options.route}: the {clip.tower.family} tower of {clip.name} knows {', '.join(known)}."
+        )
+    return clip
 
 
 def _elsewhere(options: ModelOptions) -> Clip | None:

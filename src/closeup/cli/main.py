@@ -14,6 +14,7 @@ from closeup.errors import CloseupError, InputError, suggest
 
 VERBS: dict[str, tuple[str, str]] = {
     "segment": ("closeup.cli.segment", "colour every pixel of photos in your words"),
+    "panoptic": ("closeup.cli.panoptic", "cut photos into things and grounds, named in your words"),
     "classify": ("closeup.cli.classify", "name boxes, masks or annotated regions of photos"),
     "detect": ("closeup.cli.detect", "find and name the objects of photos in your words"),
     "heatmap": ("closeup.cli.heatmap", "show where in a photo a phrase is"),

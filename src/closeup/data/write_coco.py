@@ -8,14 +8,14 @@ from typing import Any
 
 import numpy as np
 import PIL.Image
-import torch
-from jaxtyping import Bool, Int
+from jaxtyping import Int
 
-from closeup._types import IGNORE, Boxes, Masks
+from closeup._types import IGNORE, Boxes
 from closeup.data.atomic import replacing, write_json
 from closeup.data.coco_json import RECORD_ID
 from closeup.data.coco_panoptic import VOID, colour_segments
 from closeup.data.record import Record
+from closeup.data.record_segments import record_segments, region_labels, segment_size
 from closeup.data.rle import encode_mask
 from closeup.data.write_pictures import original_size, picture_name, safe_name, write_picture
 from closeup.errors import InputError
@@ -138,7 +138,7 @@ def _with_id(image: dict[str, Any], number: int) -> dict[str, Any]:
 
 
 def _instances(record: Record, count: int) -> Iterator[dict[str, Any]]:
-    labels = _labels(record, count)
+    labels = region_labels(record, count)
     boxes = _boxes(record)
     if boxes is None:
         return
@@ -160,78 +160,19 @@ def _boxes(record: Record) -> Boxes | None:
     return None if record.masks is None else masks_to_boxes(record.masks)
 
 
-def _labels(record: Record, count: int) -> list[int]:
-    if record.labels is None:
-        if record.count:
-            raise InputError(
-                f"Record {record.id!r} has {record.count} regions without labels; COCO needs a class each."
-            )
-        return []
-    labels: list[int] = record.labels.tolist()
-    strange = [label for label in labels if label != IGNORE and not 0 <= label < count]
-    if strange:
-        raise InputError(f"Record {record.id!r} has the label {strange[0]}, but there are {count} names.")
-    return labels
-
-
 def _segments(record: Record, things: Sequence[bool]) -> tuple[Int[np.ndarray, "height width"], list[dict[str, Any]]]:
-    height, width = original_size(record)
-    labels = _labels(record, len(things))
-    if record.masks is None and record.label_map is None:
-        raise InputError(f"Record {record.id!r} has neither masks nor a label map, of which segments are made.")
-    masks = torch.zeros(0, height, width, dtype=torch.bool) if record.masks is None else record.masks.cpu()
-    _check_apart(record.id, masks)
-    ids = np.full((height, width), VOID, dtype=np.int64)
+    ids = np.full(segment_size(record), VOID, dtype=np.int64)
     segments: list[dict[str, Any]] = []
-    for index, mask in enumerate(masks):
-        box = None if record.boxes is None else record.boxes[index : index + 1].cpu()
-        if labels[index] != IGNORE and mask.any():
-            _draw(ids, segments, mask.numpy(), labels[index], box, crowd=False)
-    for label, mask in _rest(record, masks, len(things)):
-        _draw(ids, segments, mask, label, None, crowd=things[label])
-    return ids, segments
-
-
-def _draw(
-    ids: Int[np.ndarray, "height width"],
-    segments: list[dict[str, Any]],
-    mask: Bool[np.ndarray, "height width"],
-    label: int,
-    box: Boxes | None,
-    *,
-    crowd: bool,
-) -> None:
-    number = len(segments) + 1
-    ids[mask] = number
-    corners = masks_to_boxes(torch.from_numpy(mask)[None]) if box is None else box
-    segments.append(
-        {
-            "id": number,
-            "category_id": label + 1,
-            "area": int(mask.sum()),
-            "bbox": xyxy_to_xywh(corners.double())[0].tolist(),
-            "iscrowd": int(crowd),
-        }
-    )
-
-
-def _rest(record: Record, masks: Masks, count: int) -> Iterator[tuple[int, Bool[np.ndarray, "height width"]]]:
-    if record.label_map is None:
-        return
-    label_map = record.label_map.cpu().where(~masks.any(dim=0), torch.tensor(IGNORE)).numpy()
-    for label in np.unique(label_map).tolist():
-        if label == IGNORE:
-            continue
-        if not 0 <= label < count:
-            raise InputError(f"Record {record.id!r} has the label {label} in its map, but there are {count} names.")
-        yield label, label_map == label
-
-
-def _check_apart(identity: str, masks: Masks) -> None:
-    depth = masks.sum(dim=0)
-    if bool((depth > 1).any()):
-        first = masks[:, (depth > 1)].any(dim=1).nonzero()[:2, 0].tolist()
-        raise InputError(
-            f"Record {identity!r}: its masks overlap (regions {first} among them), but a panoptic pixel belongs to one"
-            " segment. Cut the hidden parts away first."
+    for number, found in enumerate(record_segments(record, things), start=1):
+        ids[found.mask.numpy()] = number
+        corners = masks_to_boxes(found.mask[None]) if found.box is None else found.box
+        segments.append(
+            {
+                "id": number,
+                "category_id": found.label + 1,
+                "area": int(found.mask.sum()),
+                "bbox": xyxy_to_xywh(corners.double())[0].tolist(),
+                "iscrowd": int(found.crowd),
+            }
         )
+    return ids, segments

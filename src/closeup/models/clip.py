@@ -18,6 +18,7 @@ from closeup.geometry import Placement
 from closeup.models.encode_regions import BoxTable, MaskStack, check_batch_size, encode_regions
 from closeup.models.families import build_tower
 from closeup.models.mask_prompt import encode_prompted, kept_cells, prompts_of
+from closeup.models.mask_tokens import encode_mask_tokens
 from closeup.models.precision import PARITY, bf16_is_fast, check_precision, parity
 from closeup.models.preprocess import Preprocess, Size
 from closeup.models.routes import Route, get_route
@@ -189,6 +190,30 @@ class Clip:
         with self._cast():
             embedded = encode_prompted(self.tower, ready, kept, prompts)
         return _finished(embedded, normalize)
+
+    def encode_mask_tokens(
+        self, images: Images, cells: Sequence[Bool[Tensor, "_ rows cols"]], *, normalize: bool = False
+    ) -> list[Float[Tensor, "_ dim"]]:
+        """Return the embedding of every mask of whole images, one tensor an image, from one pass (``mask_tokens``).
+
+        ``cells`` has one entry an image: which of the ``ceil(side / patch)`` cells a side each mask touches, as
+        ``regions.masks_to_cells`` with the policy ``any`` tells.
+
+        Raises:
+            ModelError: the image embedding of the model is not that of a class token.
+            InputError: not one entry an image, or cells that are not the image's.
+
+        Source: ODISE (arXiv 2303.04803).
+        """
+        ready = self._ready(images, native=True)
+        sides = tuple(-(-side // self.patch) for side in images.shape[2:])
+        for index, planes in enumerate(cells):
+            if tuple(planes.shape[1:]) != sides:
+                raise InputError(f"Masks of {tuple(planes.shape[1:])} cells for image {index} of {sides} cells.")
+        rows, cols = self.tower.grid(ready)  # fewer at a native size that the patch does not divide
+        with self._cast():
+            found = encode_mask_tokens(self.tower, ready, [planes[:, :rows, :cols].flatten(1) for planes in cells])
+        return [_finished(each, normalize) for each in found]
 
     def encode_dense(
         self,

@@ -37,11 +37,14 @@ from closeup.regions import (
 )
 from closeup.regions.masked_crops import OVSEG, masked_crops
 
-ENCODERS = ("dense", "crop", "masked-crop", "mask-prompt")
+ENCODERS = ("dense", "crop", "masked-crop", "mask-prompt", "mask-token")
 """Region encoders: pool the dense map, encode the cut-out, encode the cut-out with its surroundings masked, and that
-with learned tokens in their place."""
+with learned tokens in their place; or a copy of the class token for each mask, which sees that mask alone."""
 
-MASKED = ("masked-crop", "mask-prompt")
+MASKED_CROPS = ("masked-crop", "mask-prompt")
+"""Those that cut masks out."""
+
+MASKED = (*MASKED_CROPS, "mask-token")
 """Those that need masks."""
 
 BoxTable: TypeAlias = Tensor | np.ndarray | Sequence[Sequence[float]]
@@ -77,6 +80,9 @@ class Encoder(Protocol):
     def encode_masked(  # noqa: D102
         self, images: Images, masks: Bool[Tensor, "batch lines columns"], *, normalize: bool = ...
     ) -> Embeddings: ...
+    def encode_mask_tokens(  # noqa: D102
+        self, images: Images, cells: Sequence[Bool[Tensor, "_ rows cols"]], *, normalize: bool = ...
+    ) -> list[Embeddings]: ...
     def encode_dense(self, images: Images, *, route: str | Route = ..., normalize: bool = ...) -> DenseMap: ...  # noqa: D102
     def preprocess(  # noqa: D102
         self, image: ImageLike, *, policy: str | None = ..., size: int | Size | None = ...
@@ -120,9 +126,11 @@ def encode_regions(
         grid: ``(rows, cols)`` equal cells of every image, row by row.
         how: ``dense`` pools the dense map, any number of regions from one pass over an image; ``crop`` encodes
             every region's cut-out; ``masked-crop`` too, with the surroundings filled; ``mask-prompt`` with the
-            model's mask prompts in the place of patches that are all surroundings.
-        route: As in ``encode_dense``; crops do not use it.
-        size: Longest side of the images for ``dense``, input size of the crops otherwise; pixels (None: native).
+            model's mask prompts in the place of patches that are all surroundings; ``mask-token`` gives each mask a
+            class token that sees the patches it touches, any number of them in one pass over an image.
+        route: As in ``encode_dense``; the others do not use it.
+        size: Longest side of the images for ``dense``, input size of the crops, and of the images, squashed, for
+            ``mask-token``; pixels (None: native).
         crop: How regions are cut out (None: as CLIPSelf's teacher does, and with masks as OVSeg does); its ``masked``
             is set by ``how``.
         batch: Images (of equal canvas) encoded at a time; eight times as many crops.
@@ -134,9 +142,10 @@ def encode_regions(
     Raises:
         InputError: For regions of the wrong kind or number, for ``mask-prompt`` of a model without prompts, or with the
             index of the region that is outside its image, empty or not finite, and the image.
+        ModelError: For ``mask-token`` of a model that does not read its image embedding off a class token.
 
     Source: ``dense`` is CLIPSelf's (arXiv 2310.01403) RoIAlign and mask pooling of the normalised map; ``crop``
-    its teacher; ``masked-crop`` OVSeg's (arXiv 2210.04150).
+    its teacher; ``masked-crop`` OVSeg's (arXiv 2210.04150); ``mask-token`` ODISE's (arXiv 2303.04803).
     """
     if how not in ENCODERS:
         raise InputError(f"Unknown region encoder {how!r}. {suggest(how, ENCODERS)}")
@@ -144,6 +153,8 @@ def encode_regions(
     regions = _opened(images, boxes, masks, grid, how)
     if how == "dense":
         return _encode_dense(clip, regions, route, size, batch)
+    if how == "mask-token":
+        return _encode_tokens(clip, regions, size, batch)
     if how not in MASKED:
         return _encode_crops(clip, regions, replace(crop or CropPolicy(), masked=False), size, 8 * batch)
     policy = replace(crop or OVSEG, masked=True)
@@ -244,6 +255,19 @@ def _encode_masked(
     return list(torch.split(embeddings, counts))
 
 
+def _encode_tokens(clip: Encoder, regions: Iterable[Regions], size: int | Size | None, batch: int) -> list[Embeddings]:
+    found: list[Embeddings] = []
+    for group in _chunks(regions, batch):
+        placed = [clip.preprocess(region.picture, policy="squash", size=size) for region in group]
+        cells = [
+            masks_to_cells(region.masks, placement, clip.patch, policy="any") > 0
+            for region, (_, placement) in zip(group, placed, strict=True)
+            if region.masks is not None
+        ]
+        found += clip.encode_mask_tokens(torch.stack([tensor for tensor, _ in placed]), cells, normalize=True)
+    return found
+
+
 def _opened(
     images: Sequence[ImageLike] | ImageLike,
     boxes: Sequence[BoxTable] | BoxTable | None,
@@ -261,9 +285,12 @@ def _opened(
     single = isinstance(images, (str, Path, PIL.Image.Image, np.ndarray))
     listed: Sequence[ImageLike] = [images] if single else images  # type: ignore[list-item, assignment]
     given = [name for name, value in (("boxes", boxes), ("masks", masks), ("grid", grid)) if value is not None]
-    allowed = (["masks"], ["boxes", "masks"]) if how in MASKED else (["boxes"], ["masks"], ["grid"])
+    allowed, wanted = [["boxes"], ["masks"], ["grid"]], "boxes, masks or grid"
+    if how in MASKED_CROPS:
+        allowed, wanted = [["masks"], ["boxes", "masks"]], "masks (and boxes, if they are not the masks' own)"
+    elif how in MASKED:
+        allowed, wanted = [["masks"]], "masks"
     if given not in allowed:
-        wanted = "masks (and boxes, if they are not the masks' own)" if how in MASKED else "boxes, masks or grid"
         raise InputError(f"The region encoder {how!r} got {' and '.join(given) or 'no regions'}. Give {wanted}.")
     per_image = {
         name: _per_image(value, single, len(listed), name)

@@ -44,6 +44,11 @@ class TimmTower(TokenTower):
             self.routes = ("value", "attention")
 
     @property
+    def pools_class_token(self) -> bool:
+        """Whether the image embedding is the class token's, and not a mean's or a learned query's."""
+        return self.trunk.global_pool == "token" and self.trunk.cls_token is not None
+
+    @property
     def checkpointing(self) -> bool:
         """Whether timm's gradient checkpointing is switched on for this tower."""
         return bool(self.trunk.grad_checkpointing)

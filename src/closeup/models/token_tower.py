@@ -65,6 +65,11 @@ class TokenTower(ImageTower):
         """Bring each of the last block's tokens into the joint space, on its own."""
 
     @property
+    @abstractmethod
+    def pools_class_token(self) -> bool:
+        """Whether the embedding of an image is its class token, projected as ``project`` does."""
+
+    @property
     def checkpointing(self) -> bool:
         """Whether open_clip's gradient checkpointing is switched on for this tower."""
         return False

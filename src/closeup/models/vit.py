@@ -104,6 +104,11 @@ class VitTower(TokenTower):
         return cls(visual, dim=dim)
 
     @property
+    def pools_class_token(self) -> bool:
+        """Whether the image embedding is the class token's, and not the mean of the patches."""
+        return bool(self.visual.pool_type == "tok")
+
+    @property
     def checkpointing(self) -> bool:
         """Whether open_clip's gradient checkpointing is switched on for this tower."""
         return bool(self.visual.transformer.grad_checkpointing)

@@ -12,6 +12,7 @@ from closeup.predict.detect import propose_boxes as propose_boxes
 from closeup.predict.detection_report import DetectionReport as DetectionReport
 from closeup.predict.evaluate_detection import evaluate_detection as evaluate_detection
 from closeup.predict.evaluate_detection import evaluate_zero_shot_detection as evaluate_zero_shot_detection
+from closeup.predict.evaluate_panoptic import evaluate_panoptic as evaluate_panoptic
 from closeup.predict.evaluate_regions import evaluate_regions as evaluate_regions
 from closeup.predict.evaluate_segmentation import SegmentationReport as SegmentationReport
 from closeup.predict.evaluate_segmentation import evaluate_segmentation as evaluate_segmentation
@@ -19,6 +20,10 @@ from closeup.predict.forgetting import evaluate_forgetting as evaluate_forgettin
 from closeup.predict.forgetting_report import ForgettingReport as ForgettingReport
 from closeup.predict.heatmap import heatmap as heatmap
 from closeup.predict.image_sources import Skipped as Skipped
+from closeup.predict.panoptic import panoptic as panoptic
+from closeup.predict.panoptic_report import PanopticReport as PanopticReport
+from closeup.predict.panoptic_result import PanopticResult as PanopticResult
+from closeup.predict.panoptic_result import save_coco_panoptic as save_coco_panoptic
 from closeup.predict.provenance import Provenance as Provenance
 from closeup.predict.region_report import RegionReport as RegionReport
 from closeup.predict.result import Result as Result

@@ -44,7 +44,8 @@ def classify(
         words: A vocabulary, names, or a text bank made with this model.
         boxes: xyxy pixels of the original image.
         masks: Bool planes on the original image; with ``masked-crop`` boxes may come with them.
-        how: The region encoder: ``dense`` (one pass for all regions), ``crop`` or ``masked-crop``.
+        how: The region encoder: ``dense`` or ``mask-token`` (one pass for all regions), ``crop``, ``masked-crop`` or
+            ``mask-prompt``.
         top: Words kept for each region; all where there are fewer.
         templates: Name of a template set or the set itself (None: "simple", or those of the bank).
         route: How the last block is replaced in the dense map.

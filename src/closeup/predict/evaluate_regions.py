@@ -25,7 +25,7 @@ from closeup.models.preprocess import Size
 from closeup.models.routes import Route
 from closeup.models.windows import Window
 from closeup.predict.prefetch import prefetched
-from closeup.predict.prepare_regions import PREPROCESSING, Crops, DenseInput, Plan, Prepared, prepare
+from closeup.predict.prepare_regions import PREPROCESSING, Crops, DenseInput, Plan, Prepared, TokenInput, prepare
 from closeup.predict.provenance import as_size, describe
 from closeup.predict.region_report import RegionReport
 from closeup.predict.words import Words, as_bank
@@ -62,7 +62,7 @@ def evaluate_regions(
     Every region competes among all words of the reader. One dense pass per image serves boxes and masks:
     boxes by RoIAlign of the boxes as they are, masks by mask pooling. ``crop`` encodes the box cut out, that
     of a thing enlarged (``protocol``); ``masked-crop`` the mask's cut-out with its surroundings filled (OVSeg's),
-    ``mask-prompt`` the same with the model's mask prompts.
+    ``mask-prompt`` the same with the model's mask prompts, and ``mask-token`` gives each mask a class token of its own.
 
     Args:
         clip: The model.
@@ -86,6 +86,7 @@ def evaluate_regions(
     Raises:
         InputError: for an unknown region encoder or canvas, no names, words that do not fit them, or a window where
             the tower has no attention between cells.
+        ModelError: for ``mask-token`` where the image embedding is not that of a class token.
         DataError: where a record has regions without labels.
 
     Source: CLIPSelf (arXiv 2310.01403), ``training/zero_shot.py`` and ``COCOPanopticDataset``. We differ in what
@@ -165,6 +166,7 @@ class _Run:
         self.seconds: defaultdict[str, float] = defaultdict(float)
         self.left_out = 0
         self._images: list[DenseInput] = []
+        self._tokens: list[TokenInput] = []
         self._crops: defaultdict[str, list[Waiting]] = defaultdict(list)
 
     def add(self, item: Prepared) -> None:
@@ -175,6 +177,10 @@ class _Run:
             self._images.append(item.dense)
             if len(self._images) >= self.batch:
                 self._encode_images()
+        if item.tokens is not None:
+            self._tokens.append(item.tokens)
+            if len(self._tokens) >= self.batch:
+                self._encode_tokens()
         for how, crops in item.crops.items():
             # Only prompts look at the masks; of other crops there is nothing to carry.
             shown = item.shown if how == "mask-prompt" and item.shown is not None else NOTHING.expand(len(crops), 0, 0)
@@ -184,6 +190,7 @@ class _Run:
 
     def finish(self) -> None:
         self._encode_images()
+        self._encode_tokens()
         for how in self._crops:
             self._encode_crops(how)
 
@@ -199,6 +206,17 @@ class _Run:
                 self._count("dense", "boxes", pool_boxes(features[None], [item.boxes])[0], item.labels)
                 if item.masks is not None:
                     self._count("dense", "masks", pool_masks(features[None], [item.masks])[0], item.labels)
+
+    @torch.no_grad()
+    def _encode_tokens(self) -> None:
+        items, self._tokens = self._tokens, []
+        if not items:
+            return
+        with self._timed("mask-token"):
+            images = torch.stack([item.image for item in items])
+            found = self.clip.encode_mask_tokens(images, [item.cells for item in items])
+            for item, embedded in zip(items, found, strict=True):
+                self._count("mask-token", "masks", embedded, item.labels)
 
     @torch.no_grad()
     def _encode_crops(self, how: str) -> None:

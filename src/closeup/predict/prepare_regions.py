@@ -17,7 +17,7 @@ from closeup.errors import DataError
 from closeup.evaluate import RegionProtocol
 from closeup.geometry import masks_to_boxes
 from closeup.models.clip import Clip
-from closeup.models.encode_regions import CROP_POLICIES, MASKED
+from closeup.models.encode_regions import CROP_POLICIES, MASKED_CROPS
 from closeup.models.preprocess import Size
 from closeup.regions import CropPolicy, crop_regions, masks_to_cells
 from closeup.regions.masked_crops import masked_crops
@@ -55,6 +55,15 @@ class DenseInput:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
+class TokenInput:
+    """One image at the model's own size, and which of its cells each mask touches."""
+
+    image: Float[Tensor, "3 height width"]
+    cells: Bool[Tensor, "count rows cols"]
+    labels: Labels
+
+
+@dataclass(frozen=True, slots=True, eq=False)
 class Prepared:
     """A record's regions that count, for each region encoder, and how many the protocol left out."""
 
@@ -64,6 +73,7 @@ class Prepared:
     crops: dict[str, Crops] = field(default_factory=dict)
     shown: Bool[Tensor, "_ _ _"] | None = None
     """The mask on every masked crop."""
+    tokens: TokenInput | None = None
 
 
 def prepare(clip: Clip, record: Record, plan: Plan) -> Prepared:
@@ -87,12 +97,15 @@ def prepare(clip: Clip, record: Record, plan: Plan) -> Prepared:
     picture = record.load()
     dense = _dense_input(clip, picture, boxes, masks, labels, plan) if "dense" in plan.how else None
     crops = _crops(clip, picture, boxes, plan.things[labels], plan)
-    wanted = [how for how in MASKED if how in plan.how]
-    if masks is None or not wanted:
+    wanted = [how for how in MASKED_CROPS if how in plan.how]
+    if masks is None:
         return Prepared(labels, left_out, dense, crops)
+    tokens = _token_input(clip, picture, masks, labels) if "mask-token" in plan.how else None
+    if not wanted:
+        return Prepared(labels, left_out, dense, crops, tokens=tokens)
     whole, _ = clip.preprocess(picture, policy="native")
     cut, shown = masked_crops(whole, masks, clip.image_size)
-    return Prepared(labels, left_out, dense, crops | dict.fromkeys(wanted, cut), shown)
+    return Prepared(labels, left_out, dense, crops | dict.fromkeys(wanted, cut), shown, tokens)
 
 
 def _dense_input(
@@ -101,6 +114,11 @@ def _dense_input(
     image, placement = clip.preprocess(picture, policy=plan.policy, size=plan.size)
     cells = None if masks is None else masks_to_cells(masks, placement, clip.patch, policy=plan.mask_policy)
     return DenseInput(image, placement.boxes_to_canvas(boxes) / clip.patch, cells, labels)
+
+
+def _token_input(clip: Clip, picture: PIL.Image.Image, masks: Masks, labels: Labels) -> TokenInput:
+    image, placement = clip.preprocess(picture, policy="squash")
+    return TokenInput(image, masks_to_cells(masks, placement, clip.patch, policy="any") > 0, labels)
 
 
 def _boxes(record: Record, is_thing: Bool[Tensor, " count"]) -> Boxes:

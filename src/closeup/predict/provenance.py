@@ -25,7 +25,7 @@ class Provenance:
     fingerprint: str
     """Hash of its weights."""
     region_encoder: str
-    """``dense``, ``crop``, ``masked-crop``; several joined by ``+``."""
+    """``dense``, ``crop``, ``masked-crop``, ``mask-prompt``, ``mask-token``; several joined by ``+``."""
     route: str
     """How the last block was replaced in the dense map."""
     vocabulary: str
