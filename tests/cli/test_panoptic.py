@@ -9,7 +9,8 @@ import torch
 from pycocotools.coco import COCO
 
 from closeup.data.world import World
-from closeup.heads.mask_proposer import MaskProposer, load_mask_proposer, new_mask_proposer, save_mask_proposer
+from closeup.heads.mask_proposer import MaskProposer, load_mask_proposer, new_mask_proposer
+from closeup.heads.trained import save_head
 from closeup.models import Clip, load
 from closeup.predict import evaluate_panoptic, panoptic
 from commands import Run, files_below
@@ -30,7 +31,7 @@ def head(tmp_path_factory: pytest.TempPathFactory) -> Path:
         config=SMALL,
     )
     randomise(made.head, 0)
-    return save_mask_proposer(made, tmp_path_factory.mktemp("heads") / "masks")
+    return save_head(made, tmp_path_factory.mktemp("heads") / "masks")
 
 
 @pytest.fixture(scope="module")

@@ -25,7 +25,9 @@ def by_pixel(
                 loud = float(probabilities[row].max() * masks[row, y, x])
                 if label < words and score > threshold and loud > best:
                     best, winner[y][x] = loud, row
-    number, segments, stuff = {IGNORE: IGNORE}, [], {}
+    number = {IGNORE: IGNORE}
+    segments: list[tuple[int, float]] = []
+    stuff: dict[int, int] = {}
     for row in range(count):
         own = int((masks[row] > 0).sum())
         kept = sum(line.count(row) for line in winner)
@@ -87,7 +89,8 @@ def test_one_mask_no_mask_and_masks_made_one_by_one() -> None:
     mask[0, :2] = 0.7
     found = merge(sure, iter(mask), (4, 4), [True, True], threshold=0.5, overlap=0.8)
     assert found.places.tolist() == [[0] * 4] * 2 + [[IGNORE] * 4] * 2
-    assert (found.labels.tolist(), found.scores.tolist()) == ([1], pytest.approx([0.9]))
+    assert found.labels.tolist() == [1]
+    assert found.scores.tolist() == pytest.approx([0.9])
     for nothing in (torch.tensor([[0.1, 0.2, 0.7]]), torch.tensor([[0.4, 0.35, 0.25]])):
         none = merge(nothing, mask, (4, 4), [True, True], threshold=0.5, overlap=0.8)
         assert bool((none.places == IGNORE).all())

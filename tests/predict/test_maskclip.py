@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Literal
 
 import numpy as np
@@ -29,7 +30,7 @@ def picture(height: int = 40, width: int = 64) -> np.ndarray:
 @pytest.mark.parametrize("make", [vit_clip, eva_clip], ids=["vit", "eva"])
 @pytest.mark.parametrize("keys", ["cells", "positions"])
 @torch.no_grad()
-def test_scores_are_refined_as_the_paper_writes(make: type[Clip], keys: Literal["cells", "positions"]) -> None:
+def test_scores_are_refined_as_the_paper_writes(make: Callable[[], Clip], keys: Literal["cells", "positions"]) -> None:
     clip = make()
     bank = as_bank(clip, WORDS)
     result = segment_by(MaskClipScorer(clip, 64, denoising=0.3, smoothing=0.9, keys=keys), picture(), bank)

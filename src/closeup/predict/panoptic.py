@@ -23,7 +23,8 @@ from closeup.models.routes import Route
 from closeup.predict.panoptic_parts import Parts, proposed_parts
 from closeup.predict.panoptic_result import PanopticResult
 from closeup.predict.provenance import as_size, describe
-from closeup.predict.segment_masks import Tell, own_bank
+from closeup.predict.scorers import Tell
+from closeup.predict.segment_masks import own_bank
 from closeup.predict.words import Words, as_bank
 from closeup.text import Templates, Vocabulary
 
