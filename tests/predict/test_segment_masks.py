@@ -24,9 +24,10 @@ from closeup.predict.mask_files import FoundMasks
 from closeup.predict.results import SegmentationResult
 from closeup.predict.scorers import Tell
 from closeup.predict.segment import segment_by
-from closeup.predict.segment_masks import OvSegScorer
+from closeup.predict.segment_masks import OvSegScorer, outlined
 from closeup.predict.words import Words, as_bank
 from closeup.regions.masked_crops import masked_crops
+from closeup.regions.parts import connected_parts, opened
 from closeup.text import Vocabulary
 from tiny_towers import randomise
 
@@ -129,6 +130,20 @@ def test_no_mask_is_sure_enough_to_be_cut_out(clip: Clip, proposer: MaskProposer
     result = segment_masks(clip, proposer, picture(), WORDS, threshold=0.999999)
     assert result.label_map.shape == (48, 64)
     assert bool(result.scores.isfinite().all())
+
+
+def test_what_no_mask_covers_is_named_by_clip_alone(clip: Clip, proposer: MaskProposer) -> None:
+    plain, gaps = (segment_masks(clip, proposer, picture(), WORDS, threshold=0.6, gaps=on) for on in (False, True))
+    canvas, placement = proposer.clip.preprocess(picture(), policy="longest-pad-corner", size=proposer.size)
+    found = outlined(proposer, canvas[None], placement, as_bank(clip, WORDS))
+    left = ~(found.logits.sigmoid() > 0.6).any(dim=0)
+    parts, _ = connected_parts(opened(left[None], 1), smallest=3)
+    assert len(parts)
+    crops, shown = masked_crops(found.image, parts, clip.image_size)
+    seen = clip.encode_masked(crops, shown, normalize=True)
+    shares = (clip.logit_scale * cosine(seen, as_bank(clip, WORDS).embeddings)).softmax(dim=1)
+    expected = plain.cells + torch.einsum("pw,pij->wij", shares, parts.float())
+    torch.testing.assert_close(gaps.cells, expected, atol=1e-4, rtol=1e-3)
 
 
 def test_progress_counts_crops(clip: Clip, proposer: MaskProposer) -> None:

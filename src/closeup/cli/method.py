@@ -24,7 +24,7 @@ FUSION = ("weight", "novel_weight", "threshold")
 MINE = {
     "dense": ("window", "stride"),
     "maskclip": ("denoising", "smoothing", "keys"),
-    "ovseg": ("masks", "looks", *FUSION),
+    "ovseg": ("masks", "looks", "gaps", *FUSION),
     "catseg": ("head", "windows"),
 }
 """The options that each method has for itself."""
@@ -70,6 +70,10 @@ class MethodOptions:
     threshold: Maybe[float] = None
     """ovseg: the probability above which a pixel is part of a mask, 0.4 unless given."""
 
+    gaps: Flag = False
+    """ovseg: also look at what no mask covers, which the CLIP alone names: a proposer leaves holes where there is
+    something that it did not learn."""
+
     head: Maybe[str] = None
     """catseg: the folder of a trained segmenter; tiny-catseg unless given."""
 
@@ -106,14 +110,14 @@ class MethodOptions:
     def _by_masks(self, clip: ModelOptions) -> Scorer:
         source = open_masks(self.masks or "tiny-masks", device=clip.device, precision=clip.precision)
         if not isinstance(source, ProposerMasks):
-            for name in self._given(*FUSION):
+            for name in (*self._given(*FUSION), *(["gaps"] if self.gaps else [])):
                 raise InputError(
                     f"{_option(name)} is about a trained proposer and the CLIP together, and the masks of "
                     f"{self.masks} are named by the CLIP alone. Leave it out."
                 )
             return GivenMasksScorer(clip.load(), source, self.looks)
         given = {"threshold": source.threshold, **self._given(*FUSION)}
-        return OvSegScorer(clip.load(), source.proposer, how=self.looks, **given)
+        return OvSegScorer(clip.load(), source.proposer, how=self.looks, gaps=self.gaps, **given)
 
     def _given(self, *names: str) -> dict[str, Any]:
         return {name: getattr(self, name) for name in names if getattr(self, name) is not None}

@@ -13,16 +13,12 @@ from torch import Tensor
 
 from closeup._types import IGNORE, Masks
 from closeup.heads.mask_proposer import MaskProposer
-from closeup.predict.segment_masks import outlined
-from closeup.regions.parts import connected_parts, opened
+from closeup.predict.segment_masks import LIMIT, gaps_between, outlined
+from closeup.regions.parts import connected_parts
 from closeup.text import TextBank
 
 SOLID = 0.5
 """The probability above which a pixel is part of a mask."""
-LIMIT = 200
-"""Parts of a picture that count, the largest of them; and as many gaps."""
-THIN = 0.012
-"""Of the shorter side of the picture: half of the width below which a gap is a seam between masks."""
 BUDGET = 2**26
 """Pixels of all masks together: above it they stay at the size of the proposer's canvas."""
 COARSE = 512
@@ -93,8 +89,7 @@ def proposed_parts(
         owner = (solid.flatten(1).sum(dim=1) >= least).nonzero().flatten()
         planes = solid[owner]
     if gaps:
-        left = opened(~solid.any(dim=0, keepdim=True), round(THIN * min(height, width)))
-        rest, _ = connected_parts(left, smallest=least, limit=LIMIT)
+        rest = gaps_between(solid, smallest)
         planes, owner = torch.cat([planes, rest]), torch.cat([owner, owner.new_full((len(rest),), IGNORE)])
     return Parts(planes, owner, soft, words[kept])
 

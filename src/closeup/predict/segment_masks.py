@@ -25,6 +25,7 @@ from closeup.predict.provenance import Provenance, describe
 from closeup.predict.scorers import Scores, Tell
 from closeup.predict.words import as_bank
 from closeup.regions.masked_crops import masked_crops
+from closeup.regions.parts import connected_parts, opened
 from closeup.text import TextBank
 
 WEIGHT = 0.7
@@ -33,6 +34,12 @@ THRESHOLD = 0.4
 """The probability above which a pixel is part of a mask: OVSeg's with ViT-L/14; 0.5 with ViT-B/16."""
 LOOKS = ("mask-prompt", "masked-crop")
 """How CLIP looks at a mask."""
+LIMIT = 200
+"""Parts of a picture that count, the largest of them; and as many gaps."""
+THIN = 0.012
+"""Of the shorter side of the picture: half of the width below which a gap is a seam between masks."""
+SMALLEST = 1e-3
+"""The share of the picture below which a gap is left out."""
 BUDGET = 2**27
 """Scores of words at places that exist at once; above it they are painted as coarse as the masks are."""
 
@@ -65,6 +72,8 @@ class OvSegScorer:
         novel_weight: Its share for words that the proposer did not learn (None: the same).
         threshold: The probability above which a pixel is part of a mask that is cut out.
         how: ``mask-prompt``, or ``masked-crop`` for a CLIP without prompts (None: whichever the CLIP has).
+        gaps: Whether the parts of the picture that no mask covers are looked at as well, and named by CLIP alone: a
+            proposer leaves holes where there is something that it did not learn. Not in the paper.
         batch: Crops that are encoded at a time.
 
     Raises:
@@ -80,6 +89,7 @@ class OvSegScorer:
     novel_weight: float | None = None
     threshold: float = THRESHOLD
     how: str | None = None
+    gaps: bool = False
     batch: int = 32
 
     def __post_init__(self) -> None:
@@ -110,18 +120,23 @@ class OvSegScorer:
         below = self.proposer.clip
         canvas, placement = below.preprocess(picture, policy="longest-pad-corner", size=self.proposer.size)
         found = outlined(self.proposer, canvas[None], placement, own_bank(below, self.clip, bank))
-        masks = found.logits.sigmoid()
-        planes = masks > self.threshold
+        masks, coarse = found.logits.sigmoid(), found.coarse.sigmoid()
+        planes, count = masks > self.threshold, len(masks)
+        if self.gaps:
+            rest = gaps_between(planes)
+            planes = torch.cat([planes, rest])
+            masks = torch.cat([masks, rest.to(masks)])
+            coarse = torch.cat([coarse, F.interpolate(rest[None].to(coarse), coarse.shape[1:], mode="area")[0]])
         valid = planes.flatten(1).any(dim=1)
         logits = found.words.new_zeros(len(masks), len(bank))
-        if self.weight > 0 or self.novel_weight:
+        if self.weight > 0 or self.novel_weight or self.gaps:
             seen = renormalised(found.image[None], below.image_preprocess, self.clip.image_preprocess)[0]
             regions = looks(self.clip, seen, planes[valid], self.looks, self.batch, on_progress)
             logits[valid] = (self.clip.logit_scale * score(regions, bank.to(self.clip.device))).to(logits)
-        fused = ensemble(found.words, logits, self._shares(bank).to(logits), valid)
+        fused = ensemble(found.words, logits[:count], self._shares(bank).to(logits), valid[:count])
+        fused = torch.cat([fused, logits[count:].softmax(dim=1)])
         fine = len(bank) * masks[0].numel() <= BUDGET
-        cells = paint(fused, masks if fine else found.coarse.sigmoid()).cpu()
-        return Scores(cells, placement.canvas, None)
+        return Scores(paint(fused, masks if fine else coarse).cpu(), placement.canvas, None)
 
     def describe(self, bank: TextBank, canvas: Size, **settings: str | float | None) -> Provenance:
         """Return what makes a result."""
@@ -135,6 +150,7 @@ class OvSegScorer:
             weight=self.weight,
             novel_weight=self.novel_weight,
             threshold=self.threshold,
+            gaps=self.gaps,
             **settings,
         )
 
@@ -156,6 +172,18 @@ def outlined(proposer: MaskProposer, canvas: Images, placement: Placement, bank:
     named = reduce_synonyms(strings[:, :-1], bank.owner.to(logits.device), len(bank))
     table = torch.cat([named, strings[:, -1:]], dim=1)
     return Outlined(canvas[0, :, :height, :width], fine, logits[:, :rows, :cols], table)
+
+
+def gaps_between(
+    planes: Bool[Tensor, "masks height width"], smallest: float = SMALLEST
+) -> Bool[Tensor, "parts height width"]:
+    """Return the connected parts of a picture that no mask covers, without the seams between masks.
+
+    ``smallest`` is the share of the picture below which a part is left out.
+    """
+    height, width = planes.shape[1:]
+    left = opened(~planes.any(dim=0, keepdim=True), round(THIN * min(height, width)))
+    return connected_parts(left, smallest=max(1, round(smallest * height * width)), limit=LIMIT)[0].to(planes.device)
 
 
 def own_bank(mine: Clip, theirs: Clip, bank: TextBank) -> TextBank:
