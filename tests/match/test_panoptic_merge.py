@@ -7,39 +7,42 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from closeup._types import IGNORE
-from closeup.match.panoptic_merge import Merged, merge, taking_part, without_doubles
+from closeup.match.panoptic_merge import Merged, merge
 
 
 def by_pixel(
     probabilities: Tensor, masks: Tensor, things: list[bool], threshold: float, overlap: float
 ) -> tuple[list[list[int]], list[tuple[int, float]]]:
-    """Merge pixel by pixel: the mask that speaks at each, then the masks that keep enough, then their numbers."""
+    """Merge pixel by pixel, all anew whenever a mask is dropped."""
     words = probabilities.shape[1] - 1
-    count, height, width = masks.shape
+    height, width = masks.shape[1:]
     said = [(float(row.max()), int(row.argmax())) for row in probabilities]
-    winner = [[IGNORE] * width for _ in range(height)]
-    for y in range(height):
-        for x in range(width):
-            best = 0.0
-            for row, (score, label) in enumerate(said):
-                loud = float(probabilities[row].max() * masks[row, y, x])
-                if label < words and score > threshold and loud > best:
-                    best, winner[y][x] = loud, row
+    playing = [row for row, (score, label) in enumerate(said) if label < words and score > threshold]
+    while True:
+        winner = [[IGNORE] * width for _ in range(height)]
+        for y in range(height):
+            for x in range(width):
+                best = 0.0
+                for row in playing:
+                    loud = float(probabilities[row].max() * masks[row, y, x])
+                    if loud > best:
+                        best, winner[y][x] = loud, row
+        shares = {row: sum(line.count(row) for line in winner) / int((masks[row] > 0).sum()) for row in playing}
+        weak = [row for row in playing if shares[row] < overlap or shares[row] == 0]
+        if not weak:
+            break
+        playing.remove(min(weak, key=shares.__getitem__))
     number = {IGNORE: IGNORE}
     segments: list[tuple[int, float]] = []
     stuff: dict[int, int] = {}
-    for row in range(count):
-        own = int((masks[row] > 0).sum())
-        kept = sum(line.count(row) for line in winner)
-        number[row] = IGNORE
-        if kept and kept / own >= overlap:
-            score, label = said[row]
-            if not things[label] and label in stuff:
-                number[row] = stuff[label]
-                segments[number[row]] = (label, max(score, segments[number[row]][1]))
-            else:
-                number[row] = stuff[label] = len(segments)
-                segments.append((label, score))
+    for row in playing:
+        score, label = said[row]
+        if not things[label] and label in stuff:
+            number[row] = stuff[label]
+            segments[number[row]] = (label, max(score, segments[number[row]][1]))
+        else:
+            number[row] = stuff[label] = len(segments)
+            segments.append((label, score))
     return [[number[row] for row in line] for line in winner], segments
 
 
@@ -67,7 +70,7 @@ def test_segments_are_those_of_a_loop_over_pixels(
     count: int, seed: int, things: list[bool], threshold: float, overlap: float
 ) -> None:
     probabilities, masks = drawn(count, seed)
-    found = merge(probabilities, masks, (7, 9), things, threshold=threshold, overlap=overlap)
+    found = merge(probabilities, masks.__getitem__, (7, 9), things, threshold=threshold, overlap=overlap)
     places, segments = by_pixel(probabilities, masks, things, threshold, overlap)
     assert found.places.tolist() == places
     assert found.labels.tolist() == [label for label, _ in segments]
@@ -83,19 +86,19 @@ def holds_together(found: Merged, things: list[bool], threshold: float) -> None:
     assert bool((found.scores > threshold).all())
 
 
-def test_one_mask_no_mask_and_masks_made_one_by_one() -> None:
+def test_one_mask_and_no_mask() -> None:
     sure = torch.tensor([[0.1, 0.9, 0.0]])
     mask = torch.zeros(1, 4, 4)
     mask[0, :2] = 0.7
-    found = merge(sure, iter(mask), (4, 4), [True, True], threshold=0.5, overlap=0.8)
+    found = merge(sure, mask.__getitem__, (4, 4), [True, True], threshold=0.5, overlap=0.8)
     assert found.places.tolist() == [[0] * 4] * 2 + [[IGNORE] * 4] * 2
     assert found.labels.tolist() == [1]
     assert found.scores.tolist() == pytest.approx([0.9])
     for nothing in (torch.tensor([[0.1, 0.2, 0.7]]), torch.tensor([[0.4, 0.35, 0.25]])):
-        none = merge(nothing, mask, (4, 4), [True, True], threshold=0.5, overlap=0.8)
+        none = merge(nothing, mask.__getitem__, (4, 4), [True, True], threshold=0.5, overlap=0.8)
         assert bool((none.places == IGNORE).all())
         assert len(none.labels) == len(none.scores) == 0
-    empty = merge(sure[:0], [], (3, 5), [True, True], threshold=0.5, overlap=0.8)
+    empty = merge(sure[:0], mask.__getitem__, (3, 5), [True, True], threshold=0.5, overlap=0.8)
     assert empty.places.shape == (3, 5)
     assert bool((empty.places == IGNORE).all())
 
@@ -104,22 +107,20 @@ def test_two_things_of_a_word_are_two_and_two_stuffs_of_a_word_are_one() -> None
     sure = torch.tensor([[0.8, 0.2, 0.0], [0.9, 0.1, 0.0]])
     masks = torch.zeros(2, 4, 4)
     masks[0, :2], masks[1, 2:] = 1, 1
-    things = merge(sure, masks, (4, 4), [True, True], threshold=0.5, overlap=0.8)
+    things = merge(sure, masks.__getitem__, (4, 4), [True, True], threshold=0.5, overlap=0.8)
     assert things.places.unique().tolist() == [0, 1]
-    stuff = merge(sure, masks, (4, 4), [False, True], threshold=0.5, overlap=0.8)
+    stuff = merge(sure, masks.__getitem__, (4, 4), [False, True], threshold=0.5, overlap=0.8)
     assert stuff.places.unique().tolist() == [0]
     assert stuff.scores.tolist() == pytest.approx([0.9])
 
 
-def test_of_doubles_the_surest_stays() -> None:
-    planes = torch.zeros(4, 4, 10, dtype=torch.bool)
-    planes[0, :2], planes[1, :2, :8], planes[2, 2:], planes[3, 1:3] = True, True, True, True
-    scores = torch.tensor([0.5, 0.9, 0.7, 0.8])
-    assert without_doubles(scores, planes, 0.7).tolist() == [1, 2, 3]
-    assert without_doubles(scores, planes, 0.9).tolist() == [0, 1, 2, 3]
-    assert without_doubles(scores, planes, 0.3).tolist() == [1, 3]  # a third of what 2 and 3 cover is of both
-    assert without_doubles(scores, planes, 1.0).tolist() == [0, 1, 2, 3]
-    assert without_doubles(scores[:0], planes[:0], 0.5).tolist() == []
-    probabilities = torch.tensor([[0.6, 0.4], [0.4, 0.6], [0.51, 0.49]])
-    assert taking_part(probabilities, 0.5).tolist() == [True, False, True]
-    assert taking_part(probabilities, 0.55).tolist() == [True, False, False]
+def test_of_two_masks_of_one_thing_one_stays() -> None:
+    """Each is louder on one half; all at once, as in MaskFormer, both would be dropped."""
+    masks = torch.full((2, 4, 8), 0.6)
+    masks[0, :, :4] = masks[1, :, 4:] = 0.9
+    sure = torch.tensor([[0.9, 0.0, 0.1], [0.0, 0.9, 0.1]])
+    found = merge(sure, masks.__getitem__, (4, 8), [True, True], threshold=0.5, overlap=0.8)
+    assert found.places.unique().tolist() == [0]
+    assert len(found.labels) == 1
+    both = merge(sure, masks.__getitem__, (4, 8), [True, True], threshold=0.5, overlap=0.5)
+    assert both.labels.tolist() == [0, 1]

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 from closeup._types import IGNORE, LabelMap, Labels
@@ -21,74 +21,77 @@ class Merged:
     scores: Float[Tensor, " segments"]
 
 
-def taking_part(probabilities: Float[Tensor, "masks columns"], threshold: float) -> Bool[Tensor, " masks"]:
-    """Return which masks may become segments: not those whose best column is the last, no object, nor unsure ones.
-
-    A mask is sure where its best word's probability is above ``threshold``.
-    """
-    scores, labels = probabilities.max(dim=1)
-    return (labels < probabilities.shape[1] - 1) & (scores > threshold)
-
-
-def without_doubles(
-    scores: Float[Tensor, " masks"], planes: Bool[Tensor, "masks height width"], overlap: float
-) -> Int[Tensor, " kept"]:
-    """Return which masks stay, in their order, when of two with an IoU above ``overlap`` the surer one does.
-
-    Two masks of one thing share its pixels out between them, and then neither keeps enough of its own in ``merge``.
-    """
-    flat = planes.flatten(1).float()
-    shared = flat @ flat.T
-    sizes = flat.sum(dim=1)
-    union = sizes[:, None] + sizes[None, :] - shared
-    double = shared > overlap * union
-    kept: list[int] = []
-    for row in scores.argsort(descending=True, stable=True).tolist():
-        if not bool(double[row, kept].any()):
-            kept.append(row)
-    return torch.tensor(sorted(kept), dtype=torch.long)
-
-
 def merge(
     probabilities: Float[Tensor, "masks columns"],
-    masks: Iterable[Float[Tensor, "height width"]],
+    mask: Callable[[int], Float[Tensor, "height width"]],
     size: tuple[int, int],
     things: Sequence[bool],
     *,
     threshold: float,
     overlap: float,
 ) -> Merged:
-    """Return the segments of a picture, as MaskFormer merges them.
+    """Return the segments of a picture, nearly as MaskFormer merges masks.
 
-    A mask that does not take part (``taking_part``) is passed over. A pixel goes to the mask with the largest product
-    of score and mask there, the first of equals. A mask that keeps less than ``overlap`` of its pixels is dropped, and
-    what it kept belongs to none. Masks of one stuff are one segment, with the best of their scores.
+    A mask whose best column is the last, no object, or whose best word is not above ``threshold``, takes no part. A
+    pixel goes to the mask with the largest product of score and mask there, the first of equals. While a mask keeps
+    less than ``overlap`` of its pixels, the one that keeps the smallest share is dropped, and what it kept goes to the
+    others. Masks of one stuff are one segment, with the best of their scores.
 
     Args:
         probabilities: Of the words, and last of no object, for each mask.
-        masks: Planes, above 0 and up to 1 at a mask's pixels and 0 elsewhere; they are looked at one by one, so that
-            they need not exist all at once.
-        size: Height and width of the planes.
+        mask: Gives a mask by its row: above 0 and up to 1 at its pixels and 0 elsewhere. Not all need exist at once.
+        size: Height and width of the masks.
         things: One mark a word: those that are not marked are stuff.
         threshold: The score that a mask must exceed.
         overlap: The share of its own pixels that a mask must keep.
 
     Source: Cheng et al., MaskFormer, NeurIPS 2021 (arXiv 2107.06278), panoptic inference. There a mask may win pixels
-    that are not its own, at which it is below one half, and they then belong to none.
+    that are not its own, at which it is below one half, and they then belong to none; and all masks that keep too
+    little are dropped at once: of two for one thing, which share it out between them, none would stay.
     """
     scores, labels = probabilities.max(dim=1)
-    taking = taking_part(probabilities, threshold).tolist()
+    taking = _taking_part(scores, labels, probabilities.shape[1] - 1, threshold)
+    everywhere = torch.ones(size, dtype=torch.bool)
     best, winner = torch.zeros(size), torch.full(size, len(scores))
     own = torch.zeros(len(scores))
-    for row, mask in enumerate(masks):
-        if taking[row]:
-            loud = scores[row] * mask
-            wins = loud > best
-            best, winner = torch.where(wins, loud, best), torch.where(wins, row, winner)
-            own[row] = (mask > 0).sum()
-    kept = torch.bincount(winner.flatten(), minlength=len(scores) + 1)[:-1]
-    stay = ((kept > 0) & (kept >= overlap * own)).nonzero().flatten().tolist()
-    return _numbered(winner, scores.tolist(), labels.tolist(), stay, things)
+    for row in taking:
+        own[row] = (mask(row) > 0).sum()
+    taking = [row for row in taking if own[row] > 0]
+    _contest(best, winner, everywhere, taking, scores, mask)
+    while taking:
+        kept = torch.bincount(winner.flatten(), minlength=len(scores) + 1)[taking]
+        shares = kept / own[taking]
+        weakest = int(shares.argmin())
+        if shares[weakest] >= overlap and kept[weakest] > 0:
+            break
+        freed = winner == taking.pop(weakest)
+        best[freed], winner[freed] = 0, len(scores)
+        _contest(best, winner, freed, taking, scores, mask)
+    return _numbered(winner, scores.tolist(), labels.tolist(), taking, things)
+
+
+def _taking_part(scores: Float[Tensor, " masks"], labels: Labels, nothing: int, threshold: float) -> list[int]:
+    rows: list[int] = ((labels != nothing) & (scores > threshold)).nonzero().flatten().tolist()
+    return rows
+
+
+def _contest(
+    best: Float[Tensor, "height width"],
+    winner: LabelMap,
+    free: Bool[Tensor, "height width"],
+    rows: Sequence[int],
+    scores: Float[Tensor, " masks"],
+    mask: Callable[[int], Float[Tensor, "height width"]],
+) -> None:
+    """Give free pixels to the loudest of some masks, in place."""
+    if not bool(free.any()):
+        return
+    loudest, owner = best[free], winner[free]
+    for row in rows:
+        loud = scores[row] * mask(row)[free]
+        wins = loud > loudest
+        loudest, owner = torch.where(wins, loud, loudest), torch.where(wins, row, owner)
+    best[free], winner[free] = loudest, owner
 
 
 def _numbered(

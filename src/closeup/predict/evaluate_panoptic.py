@@ -12,7 +12,6 @@ from closeup.models.clip import Clip
 from closeup.models.routes import Route
 from closeup.predict.evaluate_regions import Progress
 from closeup.predict.panoptic import (
-    DOUBLES,
     NOVEL_WEIGHT,
     OVERLAP,
     SMALLEST,
@@ -39,7 +38,6 @@ def evaluate_panoptic(
     novel_weight: float = NOVEL_WEIGHT,
     threshold: float = THRESHOLD,
     overlap: float = OVERLAP,
-    doubles: float = DOUBLES,
     apart: str = "components",
     gaps: bool = True,
     smallest: float = SMALLEST,
@@ -83,7 +81,6 @@ def evaluate_panoptic(
             novel_weight=novel_weight,
             threshold=threshold,
             overlap=overlap,
-            doubles=doubles,
             apart=apart,
             gaps=gaps,
             smallest=smallest,

@@ -16,7 +16,7 @@ from closeup.errors import InputError, suggest
 from closeup.heads.mask_proposer import MaskProposer
 from closeup.match import score, word_weights
 from closeup.match.mask_words import open_panoptic
-from closeup.match.panoptic_merge import merge, taking_part, without_doubles
+from closeup.match.panoptic_merge import merge
 from closeup.models.clip import Clip
 from closeup.models.encode_regions import MASKED, MASKED_CROPS, check_batch_size
 from closeup.models.routes import Route
@@ -36,8 +36,6 @@ THRESHOLD = 0.5
 """The score that a segment must exceed."""
 OVERLAP = 0.8
 """The share of its own pixels that a mask must keep: MaskFormer's."""
-DOUBLES = 0.7
-"""The IoU above which two masks are one."""
 APART = ("components", "whole")
 """Whether the parts of a mask that do not hang together are masks of their own."""
 SMALLEST = 1e-3
@@ -57,7 +55,6 @@ def panoptic(
     novel_weight: float = NOVEL_WEIGHT,
     threshold: float = THRESHOLD,
     overlap: float = OVERLAP,
-    doubles: float = DOUBLES,
     apart: str = "components",
     gaps: bool = True,
     smallest: float = SMALLEST,
@@ -90,8 +87,7 @@ def panoptic(
         weight: CLIP's share ``w`` for words that the proposer learned, under any of their synonyms.
         novel_weight: Its share for the other words.
         threshold: The score that a segment must exceed.
-        overlap: The share of its own pixels that a mask must keep, or it is dropped.
-        doubles: The IoU above which only the surer one of two masks takes part; 1 for all.
+        overlap: The share of its own pixels that a mask must keep, or it is dropped and others have them.
         apart: "components", or "whole" for a proposer that outlines things one by one.
         gaps: Whether what no mask claims is named too.
         smallest: The share of the picture below which a part is left out.
@@ -111,7 +107,7 @@ def panoptic(
     masks.
     """
     shares = {"weight": weight, "novel_weight": novel_weight, "threshold": threshold, "overlap": overlap}
-    _check(how, apart, {**shares, "doubles": doubles, "smallest": smallest})
+    _check(how, apart, {**shares, "smallest": smallest})
     check_batch_size(batch)
     bank = as_bank(clip, words, templates)
     marks = thing_marks(bank.vocabulary, things)
@@ -130,11 +126,7 @@ def panoptic(
     seen = _seen(clip, picture, found, how, route, looked, batch, on_progress)
     power = word_weights(novel_marks(proposer, bank.vocabulary), base_weight=weight, novel_weight=novel_weight)
     probabilities = _fused(found, clip.logit_scale * score(seen, bank.to(clip.device)).cpu(), power)
-    rows = taking_part(probabilities, threshold).nonzero().flatten()
-    best = probabilities[rows].amax(dim=1)
-    rows = rows[without_doubles(best, found.coarse()[rows], doubles)]
-    planes = found.loud(rows)
-    merged = merge(probabilities[rows], planes, found.size, marks, threshold=threshold, overlap=overlap)
+    merged = merge(probabilities, found.loud, found.size, marks, threshold=threshold, overlap=overlap)
     places = merged.places
     if found.size != original:
         places = F.interpolate(places[None, None].double(), original, mode="nearest-exact")[0, 0].long()
@@ -145,7 +137,6 @@ def panoptic(
         route=route,
         image_size=as_size(clip, looked),
         proposer=proposer.name,
-        doubles=doubles,
         apart=apart,
         gaps=gaps,
         smallest=smallest,

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import NamedTuple
 
 import PIL.Image
 import torch
 import torch.nn.functional as F
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from closeup._types import IGNORE, Masks
@@ -21,8 +20,6 @@ SOLID = 0.5
 """The probability above which a pixel is part of a mask."""
 BUDGET = 2**26
 """Pixels of all masks together: above it they stay at the size of the proposer's canvas."""
-COARSE = 512
-"""Pixels along the longer side where masks are compared with each other."""
 
 
 class Parts(NamedTuple):
@@ -46,15 +43,10 @@ class Parts(NamedTuple):
         """How many parts are gaps."""
         return int((self.owner == IGNORE).sum())
 
-    def coarse(self) -> Bool[Tensor, "parts _ _"]:
-        """Return the planes on every so many of their pixels."""
-        step = -(-max(self.size) // COARSE)
-        return self.planes[:, ::step, ::step]
-
-    def loud(self, rows: Int[Tensor, " rows"]) -> Iterator[Float[Tensor, "height width"]]:
-        """Yield how sure each pixel of some parts is, one part after the other; of a gap all pixels are."""
-        for plane, owner in zip(self.planes[rows], self.owner[rows].tolist(), strict=True):
-            yield plane.float() if owner == IGNORE else plane * self.soft[owner]
+    def loud(self, row: int) -> Float[Tensor, "height width"]:
+        """Return how sure each pixel of a part is; of a gap all are."""
+        plane, owner = self.planes[row], int(self.owner[row])
+        return plane.float() if owner == IGNORE else plane * self.soft[owner]
 
 
 def proposed_parts(
