@@ -29,13 +29,15 @@ class Options:
         closeup reproduce clipself
         closeup reproduce regionclip
         closeup reproduce detection --train
+        closeup reproduce ovseg
+        closeup reproduce segmentation --tables untrained panoptic
         closeup reproduce clipself --tables regions forgetting --json
         closeup reproduce clipself --train --work runs/clipself
         closeup reproduce clipself --train --tables blocks
     """
 
     name: Positional[str]
-    """Which paper or task: "clipself", "regionclip" or "detection"."""
+    """Which paper or task: "clipself", "regionclip", "detection", "ovseg" or "segmentation"."""
 
     out: Path = Path(".")
     """The folder under which results/ and docs/results/ are written."""

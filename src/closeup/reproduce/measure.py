@@ -10,6 +10,7 @@ from typing import TypeAlias
 
 from closeup.data.world import World
 from closeup.heads.fvit import FVit
+from closeup.heads.mask_proposer import load_mask_proposer
 from closeup.heads.rpn import load_proposer
 from closeup.heads.saved import load_detector
 from closeup.match.detections import Suppression
@@ -20,10 +21,12 @@ from closeup.models.mask_prompt import prompts_of
 from closeup.models.windows import Window
 from closeup.predict.detection_report import DetectionReport
 from closeup.predict.evaluate_detection import evaluate_detection, evaluate_zero_shot_detection
+from closeup.predict.evaluate_panoptic import evaluate_panoptic
 from closeup.predict.evaluate_regions import evaluate_regions
 from closeup.predict.evaluate_segmentation import SegmentationReport, evaluate_scorer
 from closeup.predict.forgetting import measure_close_ups
 from closeup.predict.forgetting_report import CLASSIFICATION, RETRIEVAL, Figure
+from closeup.predict.panoptic_report import PanopticReport
 from closeup.predict.region_report import RegionReport
 from closeup.predict.scorers import Scorer
 
@@ -80,6 +83,7 @@ class Measurements:
     _whole: dict[tuple[object, ...], list[Figure]] = field(default_factory=dict)
     _detections: dict[tuple[object, ...], DetectionReport] = field(default_factory=dict)
     _segmented: dict[str, SegmentationReport] = field(default_factory=dict)
+    _panoptic: dict[tuple[object, ...], PanopticReport] = field(default_factory=dict)
 
     def clip(self, model: Model) -> Clip:
         """Return a model."""
@@ -159,6 +163,21 @@ class Measurements:
                     on_progress=tell,
                 )
         return self._segmented[name]
+
+    def panoptic(self, model: str, proposer: str, **settings: float) -> PanopticReport:
+        """Return panoptic quality with a proposer's masks read off a model's dense map."""
+        key = (model, proposer, *sorted(settings.items()))
+        if key not in self._panoptic:
+            with self.counter(f"{model}: panoptic") as tell:
+                self._panoptic[key] = evaluate_panoptic(
+                    self.clip(model),
+                    load_mask_proposer(proposer),
+                    World("val", count=self.scale.trend_scenes),
+                    workers=self.scale.workers,
+                    on_progress=tell,
+                    **settings,  # type: ignore[arg-type]
+                )
+        return self._panoptic[key]
 
     def _recognise(self, model: Model, how: str, size: int, scenes: int, window: Window | None) -> RegionReport:
         key = (model, how, size, scenes, window)

@@ -10,8 +10,11 @@ from closeup.reproduce.detection import DETECTION
 from closeup.reproduce.ovseg import OVSEG
 from closeup.reproduce.regionclip import REGIONCLIP
 from closeup.reproduce.run import Reproduction
+from closeup.reproduce.segmentation import SEGMENTATION
 
-REPRODUCTIONS: Mapping[str, Reproduction] = {what.name: what for what in (CLIPSELF, REGIONCLIP, DETECTION, OVSEG)}
+REPRODUCTIONS: Mapping[str, Reproduction] = {
+    what.name: what for what in (CLIPSELF, REGIONCLIP, DETECTION, OVSEG, SEGMENTATION)
+}
 
 
 def get_reproduction(name: str) -> Reproduction:
