@@ -61,7 +61,7 @@ SEGMENTATION = Reproduction(
         Part(
             "untrained",
             "Without any training (MaskCLIP)",
-            "mIoU in percent on {scale.trend_scenes} held-out scenes at {scale.size} px, all 34 words; 6 of its 24 shapes "
+            "mIoU in percent on {scale.trend_scenes} held-out scenes at {scale.size} px, all 34 words; 6 of 24 shapes "
             "count as novel, though nothing was learned from the others. The last row of each backbone normalises keys "
             "over places, as the official code does.",
             False,
@@ -71,16 +71,16 @@ SEGMENTATION = Reproduction(
             "catseg",
             "CAT-Seg (CLIPSelf's Table 4)",
             f"mIoU in percent on {{scale.trend_scenes}} held-out scenes; each CAT-Seg learned from the label maps of "
-            f"{PICTURES:,} scenes, base shapes and grounds, at 128 px, on a frozen CLIP; one seed. On raw the class token "
-            "is every place's residual, as in the paper; on CLIPSelf the map is CLIPSelf's.",
+            f"{PICTURES:,} scenes, base shapes and grounds, at 128 px, on a frozen CLIP; one seed. On raw the class "
+            "token is every place's residual, as in the paper; on CLIPSelf the map is CLIPSelf's.",
             True,
             _catseg,
         ),
         Part(
             "panoptic",
             "Panoptic (CLIPSelf's Table 5)",
-            f"Panoptic quality in percent on {{scale.trend_scenes}} held-out scenes; masks are those of `{PROPOSER}` and "
-            "the gaps between them, read off each backbone's dense map.",
+            f"Panoptic quality in percent on {{scale.trend_scenes}} held-out scenes; masks are those of `{PROPOSER}` "
+            "and the gaps between them, read off each backbone's dense map.",
             False,
             _panoptic,
         ),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 
 from closeup.heads.segmenter import load_segmenter
 from closeup.predict.catseg import CatSegScorer
@@ -19,6 +20,7 @@ PQ, NOVEL_PQ, BASE_PQ, THING_PQ, STUFF_PQ = "PQ", "PQ novel", "PQ base", "PQ thi
 TRAINED = (RAW_ROW, KEPT_ROW)
 """Backbones that CAT-Seg is trained on."""
 ALONE = "the proposer alone"
+PROPOSER_ALONE = {"weight": 0.0, "novel_weight": 0.0, "gaps": False}
 
 _TABLE_4 = "CLIPSelf (arXiv 2310.01403) Table 4, CAT-Seg, ADE20K-150, as recalled: "
 CATSEG: Mapping[str, Paper] = {
@@ -40,14 +42,13 @@ def untrained(measured: Measurements) -> Table:
     size = measured.scale.size
     for backbone, model in BACKBONES.items():
         clip = measured.clip(model)
-        for name, scorer in (
-            ("dense map", DenseScorer(clip, size=size)),
-            ("prompts denoised", MaskClipScorer(clip, size, smoothing=None)),
-            ("prompts denoised, keys smoothed", MaskClipScorer(clip, size)),
-            ("the same, keys as officially", MaskClipScorer(clip, size, keys="positions")),
+        for name, make in (
+            ("dense map", partial(DenseScorer, clip, size=size)),
+            ("prompts denoised", partial(MaskClipScorer, clip, size, smoothing=None)),
+            ("prompts denoised, keys smoothed", partial(MaskClipScorer, clip, size)),
+            ("the same, keys as officially", partial(MaskClipScorer, clip, size, keys="positions")),
         ):
-            report = measured.segmented(f"{model}: {name}", lambda scorer=scorer: scorer)  # type: ignore[misc]
-            rows += scored(f"{backbone}: {name}", report, {})
+            rows += scored(f"{backbone}: {name}", measured.segmented(f"{model}: {name}", make), {})
     return rows, []
 
 
@@ -55,15 +56,14 @@ def catseg(measured: Measurements, trained: Mapping[str, str]) -> Table:
     """Return mean IoU of a CAT-Seg on each backbone."""
     rows: list[Row] = []
     for name, folder in trained.items():
-        segmenter = load_segmenter(folder)
-        report = measured.segmented(f"CAT-Seg, {name}", lambda head=segmenter: CatSegScorer(head))  # type: ignore[misc]
-        rows += scored(name, report, CATSEG)
+        made = partial(CatSegScorer, load_segmenter(folder))
+        rows += scored(name, measured.segmented(f"CAT-Seg, {name}", made), CATSEG)
     return rows, compared(rows, (MIOU, NOVEL_MIOU))
 
 
 def panoptic(measured: Measurements, proposer: str) -> Table:
     """Return panoptic quality with masks read off the dense map of each backbone, and by the proposer alone."""
-    rows = qualities(ALONE, measured.panoptic(BACKBONES[RAW_ROW], proposer, weight=0.0), {})
+    rows = qualities(ALONE, measured.panoptic(BACKBONES[RAW_ROW], proposer, **PROPOSER_ALONE), {})
     for name, model in BACKBONES.items():
         rows += qualities(name, measured.panoptic(model, proposer), PANOPTIC)
     return rows, compared(rows, (PQ, NOVEL_PQ))
