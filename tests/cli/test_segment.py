@@ -10,8 +10,17 @@ from pycocotools.coco import COCO
 
 import closeup.predict as predict
 from closeup.data.rle import decode_mask
-from closeup.models import Clip
+from closeup.heads.mask_proposer import load_mask_proposer, new_mask_proposer
+from closeup.heads.segmenter import load_segmenter, new_segmenter
+from closeup.heads.trained import save_head
+from closeup.models import Clip, load
+from closeup.predict.catseg import CatSegScorer
+from closeup.predict.maskclip import MaskClipScorer
+from closeup.predict.scorers import Scorer
+from closeup.predict.segment import segment_by
+from closeup.predict.segment_masks import OvSegScorer
 from commands import Run, files_below, write_photo
+from tiny_towers import randomise
 
 
 def test_one_photo_is_segmented_as_in_python(closeup: Run, photo: Path, small_clip: Clip, tmp_path: Path) -> None:
@@ -111,3 +120,82 @@ def test_the_model_that_ships_inside_is_the_default(closeup: Run, photo: Path, t
     ran = closeup("segment", photo, "--words", "red, striped", "--out", tmp_path / "out", "--json")
     assert ran.code == 0
     assert ran.json["model"] == "tiny"
+
+
+SMALL = {"queries": 5, "channels": 32, "hidden": 16, "heads": 2, "layers": 1, "feed_forward": 32, "words_hidden": 24}
+NARROW: dict[str, object] = {
+    "hidden": 16, "heads": 2, "window": 4, "appearance": 8, "meaning": 8, "decoder": (16, 16), "guidance": (8, 8),
+    "guides": (6, 4), "padding": 8, "tune": "nothing", "route": "value",
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def heads(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    folder, clip = tmp_path_factory.mktemp("heads"), load("tiny", device="cpu", precision="fp32")
+    words, novel = ("dog", "grass"), (False, False)
+    masks = new_mask_proposer(clip, words, novel, templates="simple", size=64, config=SMALL)
+    catseg = new_segmenter(clip, words, novel, templates="simple", size=48, config=NARROW)
+    for made in (masks, catseg):
+        randomise(made.head, 0)
+    return {"masks": save_head(masks, folder / "masks"), "catseg": save_head(catseg, folder / "catseg")}
+
+
+def test_each_method_is_that_of_python(closeup: Run, photo: Path, heads: dict[str, Path], tmp_path: Path) -> None:
+    clip = load("tiny", device="cpu", precision="fp32")
+    masks, catseg = load_mask_proposer(heads["masks"], clip=clip), load_segmenter(heads["catseg"], clip=clip)
+    np.savez(tmp_path / "photo.npz", masks=np.eye(48, 64, dtype=bool)[None])
+    methods: dict[str, tuple[tuple[object, ...], Scorer]] = {
+        "maskclip": (("--denoising", "0.2", "--smoothing", "0"), MaskClipScorer(clip, denoising=0.2, smoothing=None)),
+        "ovseg": (("--masks", heads["masks"], "--weight", "0.4", "--gaps"), OvSegScorer(clip, masks, 0.4, gaps=True)),
+        "catseg": (("--head", heads["catseg"], "--windows"), CatSegScorer(catseg, windows=True)),
+    }
+    for name, (more, scorer) in methods.items():
+        out = tmp_path / name
+        ran = closeup(
+            "segment", photo, "--words", "dog, grass, sky", "--method", name, *more, "--precision", "fp32",
+            "--out", out, "--format", "npz",
+        )  # fmt: skip
+        assert ran.code == 0, ran.err
+        expected = segment_by(scorer, photo, ["dog", "grass", "sky"])
+        with np.load(out / "photo.npz") as arrays:
+            assert torch.equal(torch.from_numpy(arrays["label_map"]), expected.label_map), name
+    given = closeup(
+        "segment", photo, "--words", "dog, grass", "--method", "ovseg", "--masks", tmp_path, "--out", tmp_path / "g",
+        "--format", "npz", "--precision", "fp32",
+    )  # fmt: skip
+    assert given.code == 0, given.err
+    with np.load(tmp_path / "g" / "photo.npz") as arrays:
+        assert ((arrays["label_map"] >= 0) == np.eye(48, 64, dtype=bool)).all()
+
+
+@pytest.mark.parametrize(
+    ("more", "message"),
+    [
+        (("--weight", "0.4"), "--weight is an option of --method ovseg, not dense"),
+        (("--method", "catseg", "--window", "32"), "--window is an option of --method dense"),
+        (("--method", "catseg", "--size", "64"), "looks at photos at the size of its head"),
+        (("--method", "ovseg", "--masks", "nowhere"), "no such file, folder or proposer"),
+        (("--method", "ovseg", "--masks", "found", "--weight", "0.4"), "named by the CLIP alone"),
+        (("--method", "ovseg", "--masks", "found", "--looks", "mask-prompt"), "no mask prompts"),
+        (("--method", "catseg", "--head", "nowhere"), "no trained head"),
+    ],
+)
+def test_a_method_has_its_own_options(closeup: Run, photo: Path, more: tuple[str, ...], message: str) -> None:
+    ran = closeup("segment", photo, "--words", "dog, grass", *more)
+    assert ran.code == 2
+    assert message in ran.err
+    assert len(ran.err.splitlines()) == 1
+
+
+def test_segmentation_is_measured_by_every_method(closeup: Run, heads: dict[str, Path]) -> None:
+    words = ("evaluate", "segmentation", "--data", "world?count=2&size=64", "--workers", "0", "--json")
+    for more in (
+        ("--method", "maskclip"),
+        ("--method", "ovseg", "--masks", heads["masks"]),
+        ("--method", "ovseg", "--masks", "truth"),
+        ("--method", "catseg", "--head", heads["catseg"]),
+    ):
+        ran = closeup(*words, *more)
+        assert ran.code == 0, ran.err
+        assert {"miou", "pacc"} <= ran.json.keys()
+    assert any(key in ran.json for key in ("miou novel", "miou base"))

@@ -18,8 +18,9 @@ from closeup.heads.mask_proposer import MaskProposer, load_mask_proposer
 from closeup.models.checkpoint import HEAD
 from closeup.predict.hf_masks import open_hf_masks
 from closeup.predict.mask_files import FoundMasks, found_masks, read_masks
-from closeup.predict.query_masks import THRESHOLD, check_threshold, query_masks
+from closeup.predict.query_masks import check_threshold, query_masks
 from closeup.predict.region_file import RegionFile
+from closeup.predict.segment_masks import THRESHOLD
 from closeup.regions.propose import propose
 
 FORMS = (
