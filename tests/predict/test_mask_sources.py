@@ -200,8 +200,8 @@ def test_a_trained_proposer(tmp_path: Path) -> None:
     folder = save_head(made, tmp_path / "proposer")
     proposer = load_mask_proposer(folder, device="cpu", precision="fp32")
     record = World("test", count=1, size=(48, 80))[0]
-    for threshold in (0.5, 0.6):
-        line = folder if threshold == 0.5 else f"{folder}?threshold={threshold}"
+    for threshold in (0.4, 0.6):
+        line = folder if threshold == 0.4 else f"{folder}?threshold={threshold}"
         seen = found(line, record)
         canvas, _ = clip.preprocess(record.load(), policy="longest-pad-corner", size=64)
         with torch.no_grad():
