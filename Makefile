@@ -36,6 +36,8 @@ tiny: $(STAMP)  ## make everything that ships again (some hours on two cores; re
 	$(BIN)/closeup reproduce clipself --train --tables regions --work src/closeup/weights
 	$(BIN)/closeup reproduce regionclip --train --tables zero-shot --work src/closeup/weights
 	$(BIN)/closeup reproduce detection --train --tables shipped --work src/closeup/weights
+	$(BIN)/closeup reproduce ovseg --train --tables adapted --work src/closeup/weights
+	$(BIN)/closeup reproduce segmentation --train --tables catseg --work src/closeup/weights
 
 clean:
 	rm -rf out runs build dist $(VENV)
