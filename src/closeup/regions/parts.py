@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import torch
 import torch.nn.functional as F
-from jaxtyping import Bool, Int
+from jaxtyping import Bool, Float, Int
 from skimage.measure import label
 from torch import Tensor
 
@@ -40,6 +40,12 @@ def opened(masks: Masks, radius: int) -> Masks:
 
     Beyond its edge the picture goes on as any mask wants it, so that what the edge cuts is not thin for that.
     """
+    eaten = _grown((~masks)[:, None].float(), radius)
+    return _grown(1 - eaten, radius)[:, 0] > 0
+
+
+def _grown(masks: Float[Tensor, "count 1 height width"], radius: int) -> Float[Tensor, "count 1 height width"]:
+    """Return the largest value in the square around each pixel, rows first and then columns."""
     side = 2 * radius + 1
-    eaten = F.max_pool2d((~masks)[:, None].float(), side, 1, radius)
-    return F.max_pool2d(1 - eaten, side, 1, radius)[:, 0] > 0
+    lines = F.max_pool2d(masks, (1, side), 1, (0, radius))
+    return F.max_pool2d(lines, (side, 1), 1, (radius, 0))
