@@ -44,6 +44,7 @@ def ensemble(measured: Measurements, model: str, proposer: str) -> Table:
     for name, clip in ((RAW_ROW, RAW), ("adapted", model)):
         rows += scored(f"{name}: CLIP alone", _ovseg(measured, clip, proposer, weight=1.0), ENSEMBLE)
         rows += scored(f"{name}: both", _ovseg(measured, clip, proposer), ENSEMBLE)
+    rows += scored("adapted: both, and what no mask covers", _ovseg(measured, model, proposer, gaps=True), {})
     means = {row.name: row.mean for row in rows if row.metric == MIOU}
     both, parts = means["adapted: both"], (means["the proposer alone"], means["adapted: CLIP alone"])
     told = "above both of its parts" if both > max(parts) else "not above both of its parts"
@@ -131,8 +132,10 @@ def _given(measured: Measurements, model: str, how: str | None = None) -> Scorer
     return GivenMasksScorer(measured.clip(model), TruthMasks(), how)
 
 
-def _ovseg(measured: Measurements, model: str, proposer: str, *, weight: float = WEIGHT) -> SegmentationReport:
+def _ovseg(
+    measured: Measurements, model: str, proposer: str, *, weight: float = WEIGHT, gaps: bool = False
+) -> SegmentationReport:
     def make() -> Scorer:
-        return OvSegScorer(measured.clip(model), load_mask_proposer(proposer), weight=weight)
+        return OvSegScorer(measured.clip(model), load_mask_proposer(proposer), weight=weight, gaps=gaps)
 
-    return measured.segmented(f"OVSeg, {model}, CLIP's share {weight:g}", make)
+    return measured.segmented(f"OVSeg, {model}, CLIP's share {weight:g}{', gaps too' if gaps else ''}", make)
