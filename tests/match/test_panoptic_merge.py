@@ -70,7 +70,9 @@ def test_segments_are_those_of_a_loop_over_pixels(
     count: int, seed: int, things: list[bool], threshold: float, overlap: float
 ) -> None:
     probabilities, masks = drawn(count, seed)
-    found = merge(probabilities, masks.__getitem__, (7, 9), things, threshold=threshold, overlap=overlap)
+    found = merge(
+        probabilities, lambda row, window: masks[row][window], (7, 9), things, threshold=threshold, overlap=overlap
+    )
     places, segments = by_pixel(probabilities, masks, things, threshold, overlap)
     assert found.places.tolist() == places
     assert found.labels.tolist() == [label for label, _ in segments]
@@ -90,15 +92,15 @@ def test_one_mask_and_no_mask() -> None:
     sure = torch.tensor([[0.1, 0.9, 0.0]])
     mask = torch.zeros(1, 4, 4)
     mask[0, :2] = 0.7
-    found = merge(sure, mask.__getitem__, (4, 4), [True, True], threshold=0.5, overlap=0.8)
+    found = merge(sure, lambda row, window: mask[row][window], (4, 4), [True, True], threshold=0.5, overlap=0.8)
     assert found.places.tolist() == [[0] * 4] * 2 + [[IGNORE] * 4] * 2
     assert found.labels.tolist() == [1]
     assert found.scores.tolist() == pytest.approx([0.9])
     for nothing in (torch.tensor([[0.1, 0.2, 0.7]]), torch.tensor([[0.4, 0.35, 0.25]])):
-        none = merge(nothing, mask.__getitem__, (4, 4), [True, True], threshold=0.5, overlap=0.8)
+        none = merge(nothing, lambda row, window: mask[row][window], (4, 4), [True, True], threshold=0.5, overlap=0.8)
         assert bool((none.places == IGNORE).all())
         assert len(none.labels) == len(none.scores) == 0
-    empty = merge(sure[:0], mask.__getitem__, (3, 5), [True, True], threshold=0.5, overlap=0.8)
+    empty = merge(sure[:0], lambda row, window: mask[row][window], (3, 5), [True, True], threshold=0.5, overlap=0.8)
     assert empty.places.shape == (3, 5)
     assert bool((empty.places == IGNORE).all())
 
@@ -107,9 +109,9 @@ def test_two_things_of_a_word_are_two_and_two_stuffs_of_a_word_are_one() -> None
     sure = torch.tensor([[0.8, 0.2, 0.0], [0.9, 0.1, 0.0]])
     masks = torch.zeros(2, 4, 4)
     masks[0, :2], masks[1, 2:] = 1, 1
-    things = merge(sure, masks.__getitem__, (4, 4), [True, True], threshold=0.5, overlap=0.8)
+    things = merge(sure, lambda row, window: masks[row][window], (4, 4), [True, True], threshold=0.5, overlap=0.8)
     assert things.places.unique().tolist() == [0, 1]
-    stuff = merge(sure, masks.__getitem__, (4, 4), [False, True], threshold=0.5, overlap=0.8)
+    stuff = merge(sure, lambda row, window: masks[row][window], (4, 4), [False, True], threshold=0.5, overlap=0.8)
     assert stuff.places.unique().tolist() == [0]
     assert stuff.scores.tolist() == pytest.approx([0.9])
 
@@ -119,8 +121,8 @@ def test_of_two_masks_of_one_thing_one_stays() -> None:
     masks = torch.full((2, 4, 8), 0.6)
     masks[0, :, :4] = masks[1, :, 4:] = 0.9
     sure = torch.tensor([[0.9, 0.0, 0.1], [0.0, 0.9, 0.1]])
-    found = merge(sure, masks.__getitem__, (4, 8), [True, True], threshold=0.5, overlap=0.8)
+    found = merge(sure, lambda row, window: masks[row][window], (4, 8), [True, True], threshold=0.5, overlap=0.8)
     assert found.places.unique().tolist() == [0]
     assert len(found.labels) == 1
-    both = merge(sure, masks.__getitem__, (4, 8), [True, True], threshold=0.5, overlap=0.5)
+    both = merge(sure, lambda row, window: masks[row][window], (4, 8), [True, True], threshold=0.5, overlap=0.5)
     assert both.labels.tolist() == [0, 1]

@@ -252,7 +252,7 @@ def drawn(seed: int, count: int) -> PanopticResult:
     things = (True, False, True, False, True)
     probabilities = (2 * torch.randn(count, 6, generator=generator)).softmax(dim=1)
     masks = (torch.rand(count, 9, 13, generator=generator) - 0.5).clamp(min=0)
-    merged = merge(probabilities, masks.__getitem__, (9, 13), things, threshold=0.1, overlap=0.1)
+    merged = merge(probabilities, lambda row, window: masks[row][window], (9, 13), things, threshold=0.1, overlap=0.1)
     image = picture(9, 13)
     clip = load("tiny", device="cpu", precision="fp32")
     made = panoptic(clip, PROPOSER, image, WORDS).provenance

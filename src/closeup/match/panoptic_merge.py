@@ -4,12 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import TypeAlias
 
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
 from closeup._types import IGNORE, LabelMap, Labels
+from closeup.geometry import masks_to_boxes
+
+Window: TypeAlias = tuple[slice, slice]
+"""Rows and columns."""
+MaskOf: TypeAlias = Callable[[int, Window], Float[Tensor, "_ _"]]
+Box: TypeAlias = tuple[int, int, int, int]
+"""Top, bottom, left, right."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -23,7 +31,7 @@ class Merged:
 
 def merge(
     probabilities: Float[Tensor, "masks columns"],
-    mask: Callable[[int], Float[Tensor, "height width"]],
+    mask: MaskOf,
     size: tuple[int, int],
     things: Sequence[bool],
     *,
@@ -39,7 +47,8 @@ def merge(
 
     Args:
         probabilities: Of the words, and last of no object, for each mask.
-        mask: Gives a mask by its row: above 0 and up to 1 at its pixels and 0 elsewhere. Not all need exist at once.
+        mask: Gives the part of a mask in a window by the mask's row, above 0 and up to 1 at its pixels and 0 elsewhere;
+            so not all masks need exist at once.
         size: Height and width of the masks.
         things: One mark a word: those that are not marked are stuff.
         threshold: The score that a mask must exceed.
@@ -50,48 +59,60 @@ def merge(
     little are dropped at once: of two for one thing, which share it out between them, none would stay.
     """
     scores, labels = probabilities.max(dim=1)
-    taking = _taking_part(scores, labels, probabilities.shape[1] - 1, threshold)
-    everywhere = torch.ones(size, dtype=torch.bool)
-    best, winner = torch.zeros(size), torch.full(size, len(scores))
-    own = torch.zeros(len(scores))
+    taking = ((labels < probabilities.shape[1] - 1) & (scores > threshold)).nonzero().flatten().tolist()
+    contest = _Contest(scores, mask, size)
     for row in taking:
-        own[row] = (mask(row) > 0).sum()
-    taking = [row for row in taking if own[row] > 0]
-    _contest(best, winner, everywhere, taking, scores, mask)
+        contest.enter(row)
+    taking = [row for row in taking if row in contest.windows]
     while taking:
-        kept = torch.bincount(winner.flatten(), minlength=len(scores) + 1)[taking]
-        shares = kept / own[taking]
+        kept = torch.bincount(contest.winner.flatten(), minlength=len(scores) + 1)[taking]
+        shares = kept / contest.own[taking]
         weakest = int(shares.argmin())
         if shares[weakest] >= overlap and kept[weakest] > 0:
             break
-        freed = winner == taking.pop(weakest)
-        best[freed], winner[freed] = 0, len(scores)
-        _contest(best, winner, freed, taking, scores, mask)
-    return _numbered(winner, scores.tolist(), labels.tolist(), taking, things)
+        contest.leave(taking.pop(weakest), taking)
+    return _numbered(contest.winner, scores.tolist(), labels.tolist(), taking, things)
 
 
-def _taking_part(scores: Float[Tensor, " masks"], labels: Labels, nothing: int, threshold: float) -> list[int]:
-    rows: list[int] = ((labels != nothing) & (scores > threshold)).nonzero().flatten().tolist()
-    return rows
+class _Contest:
+    """Who wins each pixel, while masks enter and leave; each is looked at inside its own window alone."""
+
+    def __init__(self, scores: Float[Tensor, " masks"], mask: MaskOf, size: tuple[int, int]) -> None:
+        self.scores, self.mask, self.size = scores, mask, size
+        self.best, self.winner = torch.zeros(size), torch.full(size, len(scores))
+        self.own = torch.zeros(len(scores))
+        self.windows: dict[int, Box] = {}
+
+    def enter(self, row: int) -> None:
+        """Let a mask take what it is the loudest at; one without a pixel stays away."""
+        inside = self.mask(row, (slice(0, self.size[0]), slice(0, self.size[1]))) > 0
+        self.own[row] = inside.sum()
+        if self.own[row] > 0:
+            left, top, right, bottom = map(int, masks_to_boxes(inside[None])[0].tolist())
+            self.windows[row] = (top, bottom, left, right)
+            self._claim(row, self.windows[row])
+
+    def leave(self, gone: int, others: Sequence[int]) -> None:
+        """Give what a mask has to the loudest of others."""
+        window = self.windows.pop(gone)
+        freed = self.winner == gone
+        self.best[freed], self.winner[freed] = 0, len(self.scores)
+        for row in others:
+            self._claim(row, _shared(window, self.windows[row]), freed)
+
+    def _claim(self, row: int, box: Box, free: Bool[Tensor, "height width"] | None = None) -> None:
+        window = (slice(box[0], box[1]), slice(box[2], box[3]))
+        loud = self.scores[row] * self.mask(row, window)
+        wins = loud > self.best[window]
+        if free is not None:
+            wins &= free[window]
+        self.best[window] = torch.where(wins, loud, self.best[window])
+        self.winner[window] = torch.where(wins, row, self.winner[window])
 
 
-def _contest(
-    best: Float[Tensor, "height width"],
-    winner: LabelMap,
-    free: Bool[Tensor, "height width"],
-    rows: Sequence[int],
-    scores: Float[Tensor, " masks"],
-    mask: Callable[[int], Float[Tensor, "height width"]],
-) -> None:
-    """Give free pixels to the loudest of some masks, in place."""
-    if not bool(free.any()):
-        return
-    loudest, owner = best[free], winner[free]
-    for row in rows:
-        loud = scores[row] * mask(row)[free]
-        wins = loud > loudest
-        loudest, owner = torch.where(wins, loud, loudest), torch.where(wins, row, owner)
-    best[free], winner[free] = loudest, owner
+def _shared(one: Box, other: Box) -> Box:
+    top, left = max(one[0], other[0]), max(one[2], other[2])
+    return top, max(top, min(one[1], other[1])), left, max(left, min(one[3], other[3]))
 
 
 def _numbered(

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from closeup._types import IGNORE, Masks
 from closeup.heads.mask_proposer import MaskProposer
+from closeup.match.panoptic_merge import Window
 from closeup.predict.segment_masks import LIMIT, gaps_between, outlined
 from closeup.regions.parts import connected_parts
 from closeup.text import TextBank
@@ -43,10 +44,10 @@ class Parts(NamedTuple):
         """How many parts are gaps."""
         return int((self.owner == IGNORE).sum())
 
-    def loud(self, row: int) -> Float[Tensor, "height width"]:
-        """Return how sure each pixel of a part is; of a gap all are."""
-        plane, owner = self.planes[row], int(self.owner[row])
-        return plane.float() if owner == IGNORE else plane * self.soft[owner]
+    def loud(self, row: int, window: Window) -> Float[Tensor, "_ _"]:
+        """Return how sure each pixel of a part is inside a window; of a gap all are."""
+        plane, owner = self.planes[row][window], int(self.owner[row])
+        return plane.float() if owner == IGNORE else plane * self.soft[owner][window]
 
 
 def proposed_parts(
