@@ -40,9 +40,8 @@ class PanopticOptions:
     threshold: float = THRESHOLD
     """The score that a segment must exceed."""
 
-    apart: Maybe[Apart] = None
-    """Whether parts of an outline that do not hang together are things of their own, or "whole" outlines are; as the
-    proposer was trained unless given."""
+    apart: Apart = "components"
+    """Whether parts of an outline that do not hang together are things of their own, or "whole" outlines are."""
 
     no_gaps: Flag = False
     """Leave alone what the proposer does not outline; else CLIP names it."""

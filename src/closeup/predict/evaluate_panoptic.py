@@ -38,7 +38,7 @@ def evaluate_panoptic(
     novel_weight: float = NOVEL_WEIGHT,
     threshold: float = THRESHOLD,
     overlap: float = OVERLAP,
-    apart: str | None = None,
+    apart: str = "components",
     gaps: bool = True,
     smallest: float = SMALLEST,
     templates: str | Templates | None = None,

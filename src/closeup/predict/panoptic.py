@@ -55,7 +55,7 @@ def panoptic(
     novel_weight: float = NOVEL_WEIGHT,
     threshold: float = THRESHOLD,
     overlap: float = OVERLAP,
-    apart: str | None = None,
+    apart: str = "components",
     gaps: bool = True,
     smallest: float = SMALLEST,
     templates: str | Templates | None = None,
@@ -70,7 +70,7 @@ def panoptic(
     ``p^(1-w) q^w``, which share what no object leaves them (``match.mask_words.open_panoptic``); then masks are merged
     to segments (``match.panoptic_merge``).
 
-    A proposer that is trained in OVSeg's way has one mask a word, all things of the word together. Then, with ``apart``
+    A proposer that is trained in OVSeg's way has one mask a word, all things of the word together. So, with ``apart``
     as "components", the parts of a mask that do not hang together are looked at and named one by one; things that
     touch stay one, and a thing that another cuts in two is two. Parts of stuff are joined again when they are merged.
 
@@ -88,8 +88,7 @@ def panoptic(
         novel_weight: Its share for the other words.
         threshold: The score that a segment must exceed.
         overlap: The share of its own pixels that a mask must keep, or it is dropped and others have them.
-        apart: "components", or "whole" for a proposer that outlines things one by one (None: as the proposer was
-            trained).
+        apart: "components", or "whole" for a proposer that outlines things one by one.
         gaps: Whether what no mask claims is named too.
         smallest: The share of the picture below which a part is left out.
         templates: Name of a template set or the set itself (None: "simple", or those of the bank).
@@ -108,7 +107,6 @@ def panoptic(
     masks.
     """
     shares = {"weight": weight, "novel_weight": novel_weight, "threshold": threshold, "overlap": overlap}
-    apart = apart or ("whole" if proposer.head.config.regions == "things" else "components")
     _check(how, apart, {**shares, "smallest": smallest})
     check_batch_size(batch)
     bank = as_bank(clip, words, templates)
