@@ -12,10 +12,15 @@ from torchvision.ops import box_iou
 from closeup.data.record import iterate
 from closeup.data.world.world import World
 from closeup.heads.folder import packaged_heads
+from closeup.heads.mask_proposer import load_mask_proposer
 from closeup.heads.rpn import load_proposer
 from closeup.heads.saved import load_detector
+from closeup.heads.segmenter import load_segmenter
 from closeup.models.load import PACKAGED, load, packaged_models
 from closeup.predict import evaluate_detection, evaluate_regions, propose_boxes
+from closeup.predict.catseg import CatSegScorer
+from closeup.predict.evaluate_segmentation import evaluate_scorer
+from closeup.predict.segment_masks import OvSegScorer
 
 FOLDER = PACKAGED / "tiny"
 
@@ -50,6 +55,7 @@ def test_crops_are_recognised_and_the_dense_map_is_not() -> None:
 
 
 ADAPTED = [name for name in packaged_models() if name != "tiny"]
+MASK_ADAPTED = "tiny-maskadapt"
 
 
 @pytest.mark.parametrize("name", ADAPTED)
@@ -58,7 +64,7 @@ def test_adapted_models_share_the_text_tower_and_tell_how_they_were_made(name: s
     assert adapted.text_fingerprint == base.text_fingerprint
     assert adapted.fingerprint != base.fingerprint
     card = json.loads((PACKAGED / name / "card.json").read_text())
-    recipe = "regionclip" if name == "tiny-regionclip" else "clipself"
+    recipe = {"tiny-regionclip": "regionclip", MASK_ADAPTED: "maskadapt"}.get(name, "clipself")
     assert (card["name"], card["recipe"], card["base"]["name"]) == (name, recipe, "tiny")
     assert not any(text.startswith("/") for text in card["config"].values() if isinstance(text, str))
     assert card["training"]["steps"] > 0
@@ -75,7 +81,7 @@ LEARNED = {
 
 
 def test_something_is_expected_of_every_adapted_model() -> None:
-    assert sorted(LEARNED) == sorted(ADAPTED)
+    assert sorted([*LEARNED, MASK_ADAPTED]) == sorted(ADAPTED)
 
 
 @pytest.mark.slow
@@ -92,6 +98,35 @@ def test_the_map_of_adapted_models_is_recognised(name: str) -> None:
     assert gained("boxes", "things") >= LEARNED[name]["things"]
     assert gained("masks", "things") >= LEARNED[name]["things"]
     assert gained("masks", "stuff") > LEARNED[name]["stuff"]
+
+
+@pytest.mark.slow
+def test_the_mask_adapted_model_names_masked_crops_better() -> None:
+    world = World("val", count=60)
+    before = evaluate_regions(load("tiny"), world, how=("masked-crop",), workers=0)
+    after = evaluate_regions(load(MASK_ADAPTED), world, how=("mask-prompt",), workers=0)
+    for kind, least in (("things", 0.1), ("stuff", 0.5)):
+        was, now = before.recognition("masked-crop", "masks", kind), after.recognition("mask-prompt", "masks", kind)
+        assert now.macro() >= was.macro() + least
+
+
+@pytest.mark.slow
+def test_segmenters_that_ship_name_pixels() -> None:
+    world = World("val", count=16)
+    proposer = load_mask_proposer("tiny-masks", device="cpu")
+    alone, both, deeper = (
+        evaluate_scorer(scorer, world, workers=0).summary()
+        for scorer in (
+            OvSegScorer(load("tiny"), proposer, weight=0.0),
+            OvSegScorer(load(MASK_ADAPTED), proposer),
+            CatSegScorer(load_segmenter("tiny-catseg", device="cpu")),
+        )
+    )
+    means = [report["miou"] for report in (alone, both, deeper)]
+    assert all(isinstance(mean, float) for mean in means)
+    assert means == sorted(means)  # type: ignore[type-var]
+    assert means[2] is not None
+    assert means[2] >= 0.5
 
 
 def test_the_proposer_that_ships_finds_shapes_that_it_never_learned() -> None:
@@ -118,7 +153,7 @@ def test_the_detector_that_ships_finds_and_outlines_new_shapes() -> None:
 
 
 def test_heads_that_ship_name_no_place_of_this_machine() -> None:
-    assert packaged_heads() == ["tiny-fvit", "tiny-rpn"]
+    assert packaged_heads() == ["tiny-catseg", "tiny-fvit", "tiny-masks", "tiny-rpn"]
     for name in packaged_heads():
         card = (PACKAGED / name / "card.json").read_text()
         assert json.loads(card)["clip"]["name"] == "tiny-clipself"
