@@ -25,8 +25,9 @@ from closeup.match.panoptic_merge import merge
 from closeup.models.clip import Clip
 from closeup.models.load import load
 from closeup.models.mask_prompt import give_prompts
-from closeup.predict.panoptic import LOOKS, novel_marks, panoptic
+from closeup.predict.panoptic import LOOKS, panoptic
 from closeup.predict.panoptic_result import PanopticResult, save_coco_panoptic
+from closeup.predict.segment_masks import novel_marks
 from closeup.predict.words import as_bank
 from closeup.regions.parts import connected_parts
 from closeup.text import Vocabulary

@@ -56,7 +56,7 @@ class MethodOptions:
     masks: Maybe[str] = None
     """ovseg: where masks come from: a trained proposer, which says what they are too (tiny-masks unless given), or
     masks of others, which the CLIP alone names: a folder with npz, json or PNGs a photo, a COCO file, hf:NAME, "found"
-    (what closeup propose finds) or "truth"."""
+    (what closeup propose finds), and where there is a truth "truth"."""
 
     looks: Maybe[Literal["mask-prompt", "masked-crop"]] = None
     """ovseg: how the CLIP sees a mask cut out; with mask prompts where the model has some unless given."""
@@ -86,10 +86,13 @@ class MethodOptions:
         check_window(self.window, self.stride)
         for method, names in MINE.items():
             for name in names:
-                if method != self.method and getattr(self, name) not in (None, False):
+                given = getattr(self, name)
+                if method != self.method and given is not None and given is not False:
                     raise InputError(f"{_option(name)} is an option of --method {method}, not {self.method}.")
-        if self.method == "catseg" and clip.size is not None:
-            raise InputError(f"--size {clip.size}: --method catseg looks at photos at the size of its head.")
+        if self.method in ("ovseg", "catseg") and clip.size is not None:
+            raise InputError(f"--size {clip.size}: --method {self.method} looks at photos at the size of its head.")
+        if self.method != "dense" and clip.route != ModelOptions().route:
+            raise InputError(f"--route {clip.route} is an option of --method dense, not {self.method}.")
 
     def load(self, clip: ModelOptions) -> Scorer:
         """Load the models and return what names pixels.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -28,6 +28,10 @@ from closeup.viz.pairs import pair_sheet
 SHOWN = 20
 """Nouns that are listed on the terminal."""
 SHEET = "pairs.png"
+
+
+CAPTIONED = ("captions", "form", "tagger", "only", "least", "how", "model", "templates")
+"""Options that are about captions and the CLIP that chooses."""
 
 
 @dataclass(frozen=True)
@@ -203,6 +207,11 @@ def _check(options: Options) -> None:
         raise InputError(f"--limit {options.limit}: give 1 picture or more.")
     if options.origin == "truth" and options.masks is not None:
         raise InputError("--from truth takes the masks of the data set itself: drop --masks, or --from truth.")
+    if options.origin == "truth":
+        usual = {field.name: field.default for field in fields(options)}
+        for name in CAPTIONED:
+            if getattr(options, name) != usual[name]:
+                raise InputError(f"--{name} is about nouns of captions, and --from truth takes names: drop either.")
 
 
 def _tell(

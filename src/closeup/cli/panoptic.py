@@ -10,7 +10,7 @@ from tyro.conf import arg
 
 from closeup.cli.choices import Apart, MaskEncoder
 from closeup.cli.fields import Flag, Maybe, Photos
-from closeup.cli.files import counted, each, find_photos, report
+from closeup.cli.files import Tell, each_in_parts, find_photos, report
 from closeup.cli.heads import OWN, looking_clip, open_mask_proposer
 from closeup.cli.model import ModelOptions
 from closeup.cli.output import show, show_json, table
@@ -92,25 +92,20 @@ def run(options: Options) -> int:
     photos, failures = find_photos(options.photos)
     saver = Saver(options.out, options.format, photos)
     vocabulary, templates = options.text.vocabulary(), options.text.template_set()
-    things = None if options.things is None else read_words(options.things).names
+    things = None if options.things is None else _things(options.things)
     thing_marks(vocabulary, things)  # before anything is loaded
     proposer = open_mask_proposer(options.outlines.head, options.clip)
     clip = looking_clip(proposer, options.clip)
     bank = as_bank(clip, vocabulary, templates)
 
-    def segmented(photo: Path) -> PanopticResult:
-        settings = options.outlines.settings(options.clip)
-        if len(photos) > 1:
-            return panoptic(clip, proposer, photo, bank, things=things, **settings)
-        with counted("looking") as tell:
-            return panoptic(clip, proposer, photo, bank, things=things, on_progress=tell, **settings)
+    settings = options.outlines.settings(options.clip)
 
-    def work(photo: Path) -> dict[str, Any]:
-        result = segmented(photo)
+    def work(photo: Path, tell: Tell) -> dict[str, Any]:
+        result = panoptic(clip, proposer, photo, bank, things=things, on_progress=tell, **settings)
         saver.save(photo, result)
         return _describe(photo, result)
 
-    done, bad = each(photos, work, "segmenting")
+    done, bad = each_in_parts(photos, work, "segmenting", "parts")
     failures += bad
     saver.finish()
     told = [told for _, told in done]
@@ -137,3 +132,11 @@ def _describe(photo: Path, result: PanopticResult) -> dict[str, Any]:
         for word, label, score, mask in rows
     ]
     return {"photo": photo, "size": result.size, "segments": sorted(segments, key=lambda row: -row["share"])}
+
+
+def _things(text: str) -> tuple[str, ...]:
+    """Return the words that ``--things`` names or lists; InputError where there are none."""
+    try:
+        return read_words(text).names
+    except InputError as error:
+        raise InputError(str(error).replace("--words", "--things")) from error

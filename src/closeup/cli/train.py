@@ -30,7 +30,8 @@ class TrainOptions(ABC):
     """What all heads are told alike."""
 
     images: str
-    """A data set with labelled boxes, such as "coco:/data/coco" or "world?count=5000"."""
+    """A data set with labelled boxes, for masks and catseg with masks or label maps, such as "coco:/data/coco" or
+    "world?count=5000"."""
 
     out: Path
     """The folder of the finished head."""
@@ -42,8 +43,8 @@ class TrainOptions(ABC):
     """The split of a data set: train unless its line says otherwise."""
 
     novel: Maybe[Path] = None
-    """A file of words whose boxes are left out, one a line; the world, LVIS, and the files of closeup protocol ov-coco
-    have novel words of their own."""
+    """A file of words that are left out, boxes and masks alike, one a line; the world, LVIS, and the files of closeup
+    protocol ov-coco have novel words of their own."""
 
     preset: str = "paper"
     """The settings not given here: "paper" (OV-COCO: batch 64, 3 epochs, pictures of 640 px) or "tiny" (for small
@@ -228,6 +229,10 @@ class MasksOptions(DetectorOptions):
     The log and the state to resume from lie beside the proposer in a folder of the same name with -run added.
     """
 
+    regions: Maybe[Literal["words", "things"]] = None
+    """What one true mask is: all that a word names in a picture, as in the paper, or each thing by itself; the preset's
+    unless given."""
+
     preset: str = "paper"
     """The settings not given here: "paper" (OVSeg's: 120,000 steps of 32 pictures of 512 px) or "tiny" (for small
     models: few queries, one visit to each picture, 256 px)."""
@@ -235,6 +240,10 @@ class MasksOptions(DetectorOptions):
     def maker(self) -> Maker:
         """Return how a proposer of masks is made and saved."""
         return Maker(new_mask_proposer, save_head, MASKS_PRESETS, grounds=True)
+
+    def head(self) -> dict[str, Any]:
+        """Return the head's settings that are given."""
+        return {} if self.regions is None else {"regions": self.regions}
 
 
 @dataclass(frozen=True)

@@ -25,6 +25,10 @@ class Segments:
     labels: Labels
     crowd: Bool[Tensor, " segments"] | None = None
 
+    def cpu(self) -> Segments:
+        """Return them on the CPU."""
+        return Segments(self.places.cpu(), self.labels.cpu(), None if self.crowd is None else self.crowd.cpu())
+
     def __post_init__(self) -> None:
         check_labels(self.places, len(self.labels), "segments")
         if self.crowd is not None and len(self.crowd) != len(self.labels):
@@ -104,6 +108,7 @@ class PanopticQuality:
             check_labels(segments.labels, len(self.names), what)
             if bool((segments.labels == IGNORE).any()):
                 raise InputError(f"The {what} hold {IGNORE}: a segment without a class is void. Leave it out.")
+        found, truth = found.cpu(), truth.cpu()
         crowd = torch.zeros(len(truth.labels), dtype=torch.bool) if truth.crowd is None else truth.crowd
         shared, theirs, ours = _overlaps(found, truth)
         kin = found.labels[:, None] == truth.labels[None, :]

@@ -52,7 +52,7 @@ class CatSeg(nn.Module):
     ) -> None:
         super().__init__()
         self.config = config = config or CatSegConfig()
-        self.blocks = config.blocks or _tapped(clip.blocks)
+        self.blocks = config.blocks or _tapped(clip)
         tuned = config.tune != "nothing"
         self.clip = whole_copy(clip) if tuned else clip
         learned = _learned(self.clip, config, self.blocks) if tuned else {}
@@ -158,11 +158,14 @@ class _Guides(nn.Module):
         return guides
 
 
-def _tapped(depth: int) -> tuple[int, int]:
-    """Return two blocks: 3 and 7 of 12, 7 and 15 of 24, as the official ones; of four stages the third and second."""
+def _tapped(clip: Clip) -> tuple[int, int]:
+    """Return two blocks: 3 and 7 of 12, 7 and 15 of 24, as the official ones; of stages the two before the last."""
+    depth = clip.blocks
     if depth < 3:
         raise ModelError(f"The tower has {depth} blocks, and CAT-Seg is guided by two before the last.")
-    return (2, 1) if depth == 4 else (depth // 3 - 1, 2 * depth // 3 - 1)
+    if isinstance(clip.tower, StageTower):
+        return depth - 2, depth - 3
+    return depth // 3 - 1, 2 * depth // 3 - 1
 
 
 def _learned(clip: Clip, config: CatSegConfig, blocks: tuple[int, ...]) -> dict[str, nn.Parameter]:
@@ -181,9 +184,15 @@ def _learned(clip: Clip, config: CatSegConfig, blocks: tuple[int, ...]) -> dict[
         image[name].requires_grad_(False)
     if config.tune == "image":
         return moving
-    return moving | {
-        name: parameter for name, parameter in queries_and_values(clip.model).items() if not name.startswith("visual.")
-    }
+    texts: dict[str, nn.Parameter] = {}
+    for name, part in clip.model.named_children():
+        if part is not clip.tower.visual:
+            texts |= queries_and_values(part, name)
+    if not texts:
+        raise ModelError(
+            f"The text tower of {clip.name!r} has no attention whose queries and values could learn. Set tune to image."
+        )
+    return moving | texts
 
 
 def _inside(sizes: Tensor, height: int, width: int) -> Bool[Tensor, "batch height width"]:

@@ -52,8 +52,9 @@ class WindowBlock(nn.Module):
         seen = torch.cat([normal, guide], dim=3)
         parts = [_windows(part, window, shift) for part in (self.query(seen), self.key(seen), self.value(normal))]
         queries, keys, values = (part.unflatten(2, (self.heads, -1)).transpose(1, 2) for part in parts)
-        together = _together(rows, cols, window, shift, maps.device)
-        mask = together.repeat(len(maps), 1, 1)[:, None]
+        mask = None
+        if shift or rows % window or cols % window:
+            mask = _together(rows, cols, window, shift, maps.device).repeat(len(maps), 1, 1)[:, None]
         attended = _attended(queries, keys, values, mask)
         joined = _joined(attended.transpose(1, 2).flatten(2), window, shift, (len(maps), rows, cols))
         maps = maps + self.out(joined)
@@ -64,7 +65,8 @@ class WindowBlock(nn.Module):
 class ClassBlock(nn.Module):
     """Linear attention among the words of each place, pooled over ``pool`` by ``pool`` places.
 
-    Fewer than ``padding`` words are filled up with a learned token, as in training on many classes.
+    Fewer than ``padding`` words are filled up with a learned token, as in training on many classes; its key and value
+    count as often as it stands there, and are computed once.
 
     Raises:
         ConfigError: channels that heads do not divide.
@@ -93,31 +95,33 @@ class ClassBlock(nn.Module):
         """Return the volume plus what words tell each other."""
         batch, words, rows, cols, _ = volume.shape
         maps = volume.flatten(0, 1).movedim(3, 1)
+        pool = min(pool, rows, cols)
         pooled = F.avg_pool2d(maps, pool) if pool > 1 else maps
         side = pooled.shape[2:]
         # One row of words for every image and place.
         tokens = pooled.unflatten(0, (batch, words)).permute(0, 3, 4, 1, 2).flatten(0, 2)
         guides = guide.repeat_interleave(side[0] * side[1], dim=0)
-        tokens = self._mixed(self._filled(tokens, self.pad_token), self._filled(guides, self.pad_guide))[:, :words]
+        tokens = self._mixed(tokens, guides, max(self.padding - words, 0))
         mixed = tokens.unflatten(0, (batch, *side)).permute(0, 3, 4, 1, 2).flatten(0, 1)
         if pool > 1:
             mixed = F.interpolate(mixed, size=(rows, cols), mode="bilinear", align_corners=True)
         told: Tensor = mixed.movedim(1, 3).unflatten(0, (batch, words))
         return volume + told
 
-    def _filled(self, tokens: Float[Tensor, "places words _"], token: Float[Tensor, " _"]) -> Tensor:
-        missing = self.padding - tokens.shape[1]
-        return tokens if missing <= 0 else torch.cat([tokens, token.expand(len(tokens), missing, -1)], dim=1)
-
     def _mixed(
-        self, tokens: Float[Tensor, "places words channels"], guide: Float[Tensor, "places words guide"]
+        self, tokens: Float[Tensor, "places words channels"], guide: Float[Tensor, "places words guide"], pads: int
     ) -> Float[Tensor, "places words channels"]:
         normal = self.norm1(tokens)
         seen = torch.cat([normal, guide], dim=2)
         parts = (F.elu(self.query(seen)) + 1, F.elu(self.key(seen)) + 1, self.value(normal))
         queries, keys, values = (part.unflatten(2, (self.heads, -1)) for part in parts)
-        memory = torch.einsum("nshd,nshv->nhdv", keys, values)
-        weight = torch.einsum("nlhd,nhd->nlh", queries, keys.sum(dim=1)) + EPSILON
+        # All pads are alike: one key and one value stand for them. With none they are part of the graph all the same,
+        # since data-parallel training would wait for their gradients.
+        blank = self.norm1(self.pad_token)
+        key = (F.elu(self.key(torch.cat([blank, self.pad_guide]))) + 1).unflatten(0, (self.heads, -1))
+        value = self.value(blank).unflatten(0, (self.heads, -1))
+        memory = torch.einsum("nshd,nshv->nhdv", keys, values) + pads * torch.einsum("hd,hv->hdv", key, value)
+        weight = torch.einsum("nlhd,nhd->nlh", queries, keys.sum(dim=1) + pads * key) + EPSILON
         attended = torch.einsum("nlhd,nhdv->nlhv", queries, memory) / weight[..., None]
         tokens = tokens + attended.flatten(2)
         merged: Tensor = tokens + self.mlp(self.norm2(tokens))
@@ -128,12 +132,7 @@ def _attended(
     queries: Float[Tensor, "windows heads places channels"],
     keys: Float[Tensor, "windows heads places channels"],
     values: Float[Tensor, "windows heads places channels"],
-    together: Bool[
-        Tensor,
-        (
-            windows  # heads places places
-        ),
-    ],
+    together: Bool[Tensor, "windows 1 places places"] | None,
 ) -> Float[Tensor, "windows heads places channels"]:
     """Return attention inside windows, written out where torch's fused kernel is slow: learning on a CPU.
 
@@ -142,7 +141,7 @@ def _attended(
     if queries.device.type != "cpu" or not torch.is_grad_enabled():
         return F.scaled_dot_product_attention(queries, keys, values, attn_mask=together)
     logits = (queries * queries.shape[3] ** -0.5) @ keys.transpose(2, 3)
-    weights = logits.masked_fill(~together, -torch.inf).softmax(dim=3)
+    weights = (logits if together is None else logits.masked_fill(~together, -torch.inf)).softmax(dim=3)
     attended: Tensor = weights.to(values) @ values
     return attended
 

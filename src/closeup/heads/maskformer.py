@@ -155,7 +155,8 @@ class MaskFormer(nn.Module):
         words = self.places[batch["labels"]].split(counts)
         labels, masks = [], []
         for given, planes in zip(words, batch["masks"].split(counts), strict=True):
-            known = given >= 0
+            # A view that cuts a picture may leave a region's box in it and none of its mask.
+            known = (given >= 0) & planes.flatten(1).any(dim=1)
             kinds = given[known] if self.config.regions == "things" else given[known].unique()
             labels.append(kinds)
             masks.append((planes[known] if self.config.regions == "things" else _unions(planes, given, kinds)).float())

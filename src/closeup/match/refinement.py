@@ -48,10 +48,15 @@ def smooth(
     Raises:
         InputError: an unknown way to normalise.
     """
-    if over not in SMOOTHINGS:
-        raise InputError(f"Keys are normalised over {SMOOTHINGS}, not over {over!r}.")
+    check_smoothing(over)
     unit = F.normalize(keys.flatten(1), dim=0 if over == "cells" else 1)
     flat = probabilities.flatten(1)
     spread = (flat @ unit.T) @ unit
     unsure = flat.amax(dim=0) < threshold
     return torch.where(unsure, spread, flat).reshape(probabilities.shape)
+
+
+def check_smoothing(over: str) -> None:
+    """Raise InputError unless keys can be normalised over this."""
+    if over not in SMOOTHINGS:
+        raise InputError(f"Keys are normalised over {SMOOTHINGS}, not over {over!r}.")

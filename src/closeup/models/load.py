@@ -254,7 +254,6 @@ def _tokenizer(name: str) -> Callable[[], Tokenizer]:
 
 def chosen_device(device: str | torch.device) -> torch.device:
     """Return a device by name, ``auto`` as in ``load``; InputError for one that cannot be used."""
-    """Return a device by name, ``auto`` as in ``load``; InputError for one that cannot be used."""
     if device == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:

@@ -13,6 +13,7 @@ Source: Liang et al., OVSeg, CVPR 2023 (arXiv 2210.04150), Section 3.3; ``facebo
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Protocol
 
 import torch
 from jaxtyping import Bool, Float
@@ -61,7 +62,7 @@ class MaskPrompts(nn.Module):
         InputError: a depth below 1 or above the number of blocks.
     """
 
-    def __init__(self, tower: ImageTower, depth: int = DEPTH, *, shared: bool = False) -> None:
+    def __init__(self, tower: ImageTower, depth: int = DEPTH, *, shared: bool = False, seed: int | None = None) -> None:
         super().__init__()
         tower = _token_tower(tower)
         if not 1 <= depth <= tower.depth:
@@ -69,12 +70,21 @@ class MaskPrompts(nn.Module):
         rows, cols = tower.native_grid
         width = _width(tower)
         self.grid = tower.native_grid
-        self.tokens = nn.Parameter(torch.randn(depth, 1 if shared else rows * cols, width) * DEVIATION)
+        with torch.random.fork_rng(devices=[], enabled=seed is not None):
+            if seed is not None:
+                torch.manual_seed(seed)
+            tokens = torch.randn(depth, 1 if shared else rows * cols, width)
+        self.tokens = nn.Parameter(tokens * DEVIATION)
 
     @property
     def depth(self) -> int:
         """Places where prompts enter."""
         return len(self.tokens)
+
+    @property
+    def shared(self) -> bool:
+        """Whether all patches of a place share one prompt."""
+        return self.tokens.shape[1] == 1
 
     def at(self, place: int, grid: tuple[int, int]) -> Float[Tensor, "cells width"]:
         """Return the prompts of one place on a grid; one row that stands for all where they are shared."""
@@ -84,20 +94,42 @@ class MaskPrompts(nn.Module):
         return resize_position_embedding(tokens, grid, prefix=0, native=self.grid)
 
 
+class Prompted(Protocol):
+    """What is asked of a Clip."""
+
+    @property
+    def name(self) -> str: ...  # noqa: D102
+    @property
+    def tower(self) -> ImageTower: ...  # noqa: D102
+
+
 def prompts_of(tower: ImageTower) -> MaskPrompts | None:
     """Return the prompts that a tower was given or loaded with, if any."""
     prompts = getattr(tower.visual, NAME, None)
     return prompts if isinstance(prompts, MaskPrompts) else None
 
 
-def give_prompts(tower: ImageTower, depth: int = DEPTH, *, shared: bool = False) -> MaskPrompts:
+def check_prompts(clip: Prompted, how: str | None) -> None:
+    """Raise InputError where a region encoder wants mask prompts and the model has none."""
+    if how == "mask-prompt" and prompts_of(clip.tower) is None:
+        raise InputError(
+            f"The model {clip.name!r} has no mask prompts. Adapt it with closeup adapt maskadapt, or look at masked "
+            "crops."
+        )
+
+
+def give_prompts(
+    tower: ImageTower, depth: int = DEPTH, *, shared: bool = False, seed: int | None = None
+) -> MaskPrompts:
     """Give a tower new prompts, in the place of others if it has some, and return them.
+
+    With a ``seed`` they are drawn by it, and the caller's random numbers stay as they are.
 
     Raises:
         ModelError: a tower that is not made of tokens.
         InputError: a depth below 1 or above the number of blocks.
     """
-    prompts = MaskPrompts(tower, depth, shared=shared).to(next(tower.visual.parameters()).device)
+    prompts = MaskPrompts(tower, depth, shared=shared, seed=seed).to(next(tower.visual.parameters()).device)
     setattr(tower.visual, NAME, prompts)
     return prompts
 
@@ -119,7 +151,7 @@ def give_stored_prompts(tower: ImageTower, state: Mapping[str, Tensor], source: 
     tokens = stored.get(f"visual.{NAME}.tokens")
     if tokens is None or tokens.ndim != 3:
         raise ModelError(f"The mask prompts in {source} are no table of depth, patches and width.")
-    prompts = give_prompts(tower, len(tokens), shared=tokens.shape[1] == 1)
+    prompts = give_prompts(tower, len(tokens), shared=tokens.shape[1] == 1, seed=0)
     if prompts.tokens.shape != tokens.shape:
         delattr(tower.visual, NAME)
         raise ModelError(

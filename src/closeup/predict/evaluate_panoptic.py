@@ -17,12 +17,12 @@ from closeup.predict.panoptic import (
     SMALLEST,
     THRESHOLD,
     WEIGHT,
-    novel_marks,
     panoptic,
 )
 from closeup.predict.panoptic_report import PanopticReport
 from closeup.predict.panoptic_truth import segments_of
 from closeup.predict.prefetch import prefetched
+from closeup.predict.segment_masks import novel_marks
 from closeup.predict.words import Words, as_bank
 from closeup.text import Templates
 

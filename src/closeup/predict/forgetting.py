@@ -88,6 +88,10 @@ def measure(
     figures: list[Figure] = []
     if REGIONS in tasks:
         own = {_own(clip, encoder): encoder for encoder in how}
+        if len(own) < len(how):
+            raise InputError(
+                f"{', '.join(how)}: two of these are one of {clip.name!r}, which has mask prompts. Drop one."
+            )
         report = evaluate_regions(
             clip,
             reader,

@@ -10,14 +10,14 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from closeup._types import IGNORE
+from closeup._types import IGNORE, Embeddings
 from closeup.data.record import Record
 from closeup.errors import InputError, suggest
 from closeup.geometry import masks_to_boxes
 from closeup.match import score
 from closeup.models.clip import Clip
-from closeup.models.encode_regions import ENCODERS
-from closeup.models.mask_prompt import prompts_of
+from closeup.models.encode_regions import ENCODERS, MASKED_CROPS
+from closeup.models.mask_prompt import check_prompts, prompts_of
 from closeup.models.preprocess import Size
 from closeup.predict.mask_sources import MaskSource
 from closeup.predict.pixels import BestWords
@@ -35,7 +35,7 @@ class GivenMasksScorer:
     time.
 
     Raises:
-        InputError: an unknown region encoder; as ``encode_regions``.
+        InputError: an unknown region encoder, or prompts of a CLIP that has none; as ``encode_regions``.
     """
 
     clip: Clip
@@ -46,13 +46,14 @@ class GivenMasksScorer:
     def __post_init__(self) -> None:
         if self.how is not None and self.how not in ENCODERS:
             raise InputError(f"Unknown way to look at a mask: {self.how!r}. {suggest(self.how, ENCODERS)}")
+        check_prompts(self.clip, self.how)
 
     @property
     def looks(self) -> str:
         """The region encoder."""
         return self.how or ("masked-crop" if prompts_of(self.clip.tower) is None else "mask-prompt")
 
-    @torch.inference_mode()
+    @torch.no_grad()
     def score(
         self, record: Record, picture: PIL.Image.Image, bank: TextBank, on_progress: Tell | None = None
     ) -> Scores:
@@ -61,14 +62,27 @@ class GivenMasksScorer:
         planes = self.source(record, picture).masks
         shares = torch.zeros(0, len(bank))
         if len(planes):
-            boxes, masks = (masks_to_boxes(planes), None) if self.looks == "crop" else (None, planes)
-            (regions,) = self.clip.encode_regions(picture, boxes=boxes, masks=masks, how=self.looks, batch=self.batch)
+            regions = self._seen(picture, planes, on_progress)
             shares = (self.clip.logit_scale * score(regions.cpu(), bank.to("cpu"))).softmax(dim=1)
         sure, labels = shares.max(dim=1) if len(shares) else (torch.zeros(0), torch.zeros(0, dtype=torch.long))
         scores, label_map = torch.zeros(size), torch.full(size, IGNORE)
         for row in sure.argsort().tolist():
             scores[planes[row]], label_map[planes[row]] = sure[row], labels[row]
         return Scores(_cells(planes, shares), as_size(self.clip, None), None, BestWords(label_map, scores, None))
+
+    def _seen(
+        self, picture: PIL.Image.Image, planes: Bool[Tensor, "masks height width"], on_progress: Tell | None
+    ) -> Embeddings:
+        parts = []
+        # One pass of the tower serves all masks that are read off the dense map or have a token each.
+        step = self.batch if self.looks == "crop" or self.looks in MASKED_CROPS else len(planes)
+        for start in range(0, len(planes), step):
+            some = planes[start : start + step]
+            boxes, masks = (masks_to_boxes(some), None) if self.looks == "crop" else (None, some)
+            parts += self.clip.encode_regions(picture, boxes=boxes, masks=masks, how=self.looks, batch=self.batch)
+            if on_progress is not None:
+                on_progress(min(start + step, len(planes)), len(planes))
+        return torch.cat(parts)
 
     def describe(self, bank: TextBank, canvas: Size, **settings: str | float | None) -> Provenance:
         """Return what makes a result."""

@@ -48,10 +48,12 @@ def found_masks(masks: object, size: tuple[int, int], where: str, scores: Scores
     if not len(planes):
         return FoundMasks(torch.zeros(0, *size, dtype=torch.bool), scores)
     seen = planes.flatten(1).any(dim=1)
-    check_masks(planes[seen], *size, where)
+    # A hundred masks of a large photograph are a gigabyte: none is copied but where one is empty.
+    kept = planes if bool(seen.all()) else planes[seen]
+    check_masks(kept, *size, where)
     if scores is not None and len(scores) != len(planes):
         raise DataError(f"{where}: has {len(planes)} masks and {len(scores)} scores. Give one a mask, or none.")
-    return FoundMasks(planes[seen], None if scores is None else scores[seen])
+    return FoundMasks(kept, None if scores is None else scores[seen])
 
 
 def read_masks(folder: Path, names: Sequence[str], size: tuple[int, int]) -> FoundMasks:

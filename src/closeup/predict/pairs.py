@@ -26,7 +26,7 @@ from closeup.errors import DataError, InputError, suggest
 from closeup.match import cosine
 from closeup.models.clip import Clip
 from closeup.models.encode_regions import MASKED
-from closeup.models.mask_prompt import prompts_of
+from closeup.models.mask_prompt import check_prompts
 from closeup.predict.mask_sources import MaskSource, labelled
 from closeup.predict.prefetch import prefetched
 from closeup.text import Templates, Vocabulary, build_bank
@@ -116,8 +116,7 @@ def mine_pairs(
     texts = NounTexts(clip, policy.templates)
     # What is wrong with the settings is no fault of a picture.
     texts(miner.nouns(["a dog"]))
-    if policy.how == "mask-prompt" and prompts_of(clip.tower) is None:
-        raise InputError(f"The model {clip.name!r} has no mask prompts. Look with masked-crop, or adapt it first.")
+    check_prompts(clip, policy.how)
 
     def find(record: Record, picture: PIL.Image.Image) -> tuple[list[str], Masks | None]:
         nouns = miner.nouns(record.captions[: policy.captions])

@@ -24,7 +24,7 @@ from closeup.predict.panoptic_parts import Parts, proposed_parts
 from closeup.predict.panoptic_result import PanopticResult
 from closeup.predict.provenance import as_size, describe
 from closeup.predict.scorers import Tell
-from closeup.predict.segment_masks import own_bank
+from closeup.predict.segment_masks import novel_marks, own_bank
 from closeup.predict.words import Words, as_bank
 from closeup.text import Templates, Vocabulary
 
@@ -151,11 +151,6 @@ def thing_marks(vocabulary: Vocabulary, things: Collection[str] | None) -> tuple
         raise InputError(f"things is the single text {things!r}. Give a list of words.")
     chosen = range(len(vocabulary)) if things is None else {vocabulary.index(name) for name in things}
     return tuple(label in chosen for label in range(len(vocabulary)))
-
-
-def novel_marks(proposer: MaskProposer, vocabulary: Vocabulary) -> tuple[bool, ...]:
-    """Return which words the proposer learned under none of their synonyms."""
-    return tuple(all(proposer.marks(strings)) for strings in vocabulary.synonyms)
 
 
 def _fused(

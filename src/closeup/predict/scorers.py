@@ -26,13 +26,15 @@ class Scores(NamedTuple):
 
     Where a scorer settles the best word of each pixel itself, ``best`` has it, and cells are for drawing alone.
     ``canvas`` is the height and width in pixels that the model saw. ``scale`` is what scores are multiplied by before
-    a softmax over words makes probabilities of them; None where they lie from 0 to 1 and say so themselves.
+    a softmax over words makes probabilities of them; None where they are what they are: from about 0 to 1 if
+    ``bounded``.
     """
 
     cells: Cells
     canvas: Size
     scale: float | None
     best: BestWords | None = None
+    bounded: bool = True
 
 
 @runtime_checkable

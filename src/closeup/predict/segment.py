@@ -84,6 +84,11 @@ def segment_by(
     named = Path(image).stem if isinstance(image, str | Path) else "picture"
     found = scorer.score(Record(named, image, None), picture, bank, on_progress)
     least = background if isinstance(background, float | int) else None
+    if least is not None and not found.bounded:
+        raise InputError(
+            f"background is {background}, and smoothed scores are no probabilities: give a word for it, or leave "
+            "smoothing out."
+        )
     scale = None if least is None else found.scale
     best = found.best or best_words(found.cells, (picture.height, picture.width), mode=upsample, scale=scale)
     label_map = best.labels

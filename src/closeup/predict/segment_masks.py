@@ -19,14 +19,14 @@ from closeup.heads.mask_proposer import MaskProposer
 from closeup.match import reduce_synonyms, score, word_weights
 from closeup.match.mask_words import ensemble, paint
 from closeup.models.clip import Clip
-from closeup.models.mask_prompt import prompts_of
+from closeup.models.mask_prompt import check_prompts, prompts_of
 from closeup.models.preprocess import Size, renormalised
 from closeup.predict.provenance import Provenance, describe
 from closeup.predict.scorers import Scores, Tell
 from closeup.predict.words import as_bank
 from closeup.regions.masked_crops import masked_crops
 from closeup.regions.parts import connected_parts, opened
-from closeup.text import TextBank
+from closeup.text import TextBank, Vocabulary
 
 WEIGHT = 0.7
 """CLIP's share in a score: OVSeg's for ADE20K; 0.6 for Pascal Context, 0.45 for VOC."""
@@ -101,11 +101,7 @@ class OvSegScorer:
                 f"Weights of {shares}, a threshold of {self.threshold}, {self.batch} crops at a time: give 0 to 1, 0 "
                 "to below 1, and 1 or more."
             )
-        if self.how == "mask-prompt" and prompts_of(self.clip.tower) is None:
-            raise InputError(
-                f"The model {self.clip.name!r} has no mask prompts. Adapt it with closeup adapt maskadapt, or look at "
-                "masked crops."
-            )
+        check_prompts(self.clip, self.how)
 
     @property
     def looks(self) -> str:
@@ -133,7 +129,10 @@ class OvSegScorer:
             seen = renormalised(found.image[None], below.image_preprocess, self.clip.image_preprocess)[0]
             regions = looks(self.clip, seen, planes[valid], self.looks, self.batch, on_progress)
             logits[valid] = (self.clip.logit_scale * score(regions, bank.to(self.clip.device))).to(logits)
-        fused = ensemble(found.words, logits[:count], self._shares(bank).to(logits), valid[:count])
+        shares = self._shares(bank).to(logits)
+        fused = ensemble(found.words, logits[:count], shares, valid[:count])
+        # Of a mask that CLIP never saw, CLIP alone has nothing to say.
+        fused = fused.masked_fill(~valid[:count, None] & (shares == 1), 0.0)
         fused = torch.cat([fused, logits[count:].softmax(dim=1)])
         fine = len(bank) * masks[0].numel() <= BUDGET
         return Scores(paint(fused, masks if fine else coarse).cpu(), placement.canvas, None)
@@ -157,13 +156,14 @@ class OvSegScorer:
     def _shares(self, bank: TextBank) -> Float[Tensor, " words"]:
         if self.novel_weight is None:
             return torch.full((len(bank),), self.weight)
-        marks = self.proposer.marks(bank.names)
+        marks = novel_marks(self.proposer, bank.vocabulary)
         return word_weights(marks, base_weight=self.weight, novel_weight=self.novel_weight)
 
 
 def outlined(proposer: MaskProposer, canvas: Images, placement: Placement, bank: TextBank) -> Outlined:
     """Return the masks of one picture on its canvas, in the top left corner, and the proposer's words for them."""
-    found = proposer.head.find(canvas.to(proposer.clip.device))
+    canvas = canvas.to(proposer.clip.device)
+    found = proposer.head.find(canvas)
     logits = found.masks[0]
     height, width = (round(side) for side in (placement.content[3], placement.content[2]))
     rows, cols = (max(1, round(side * have / whole)) for side, have, whole in _sides(logits, canvas, (height, width)))
@@ -184,6 +184,11 @@ def gaps_between(
     height, width = planes.shape[1:]
     left = opened(~planes.any(dim=0, keepdim=True), round(THIN * min(height, width)))
     return connected_parts(left, smallest=max(1, round(smallest * height * width)), limit=LIMIT)[0].to(planes.device)
+
+
+def novel_marks(proposer: MaskProposer, vocabulary: Vocabulary) -> tuple[bool, ...]:
+    """Return which words the proposer learned under none of their synonyms."""
+    return tuple(all(proposer.marks(strings)) for strings in vocabulary.synonyms)
 
 
 def own_bank(mine: Clip, theirs: Clip, bank: TextBank) -> TextBank:

@@ -27,7 +27,8 @@ from torch import Tensor, nn
 from closeup._types import Embeddings, Images, Labels
 from closeup.data.map_regions import with_map_regions
 from closeup.data.record import Reader, Record
-from closeup.errors import DataError
+from closeup.errors import DataError, InputError
+from closeup.models.blocks import reached
 from closeup.models.clip import Clip
 from closeup.models.mask_prompt import give_prompts, prompts_of
 from closeup.recipes.contrastive import contrastive_loss
@@ -58,12 +59,12 @@ class MaskAdapt(Recipe):
     """Learning from masks and their nouns, for any tower; prompts for those that are made of tokens.
 
     ``reader`` gives masks with labels, or label maps, whose names are the nouns: a data set's own, or pairs mined from
-    captions. Pictures without any teach nothing.
+    captions. Pictures without any teach nothing. Prompts that the model has already learn on.
 
     Raises:
         DataError: no pictures, or pictures without labelled masks.
         ModelError: prompts for a tower without tokens.
-        InputError: more places for prompts than blocks.
+        InputError: more places for prompts than blocks, or a model with prompts of other places.
     """
 
     name: ClassVar[str] = "maskadapt"
@@ -84,8 +85,7 @@ class MaskAdapt(Recipe):
         self.clip, self._reader, self._seed, self._probe = clip, reader, seed, probe
         self.config = config = config or MaskAdaptConfig()
         if config.tune != "tower":
-            torch.manual_seed(seed)
-            give_prompts(clip.tower, config.depth, shared=config.shared)
+            _give_prompts(clip, config, seed)
         bank = build_bank(clip, Vocabulary(reader.names), templates=config.templates)
         # The first string of each name is the name itself.
         first = torch.stack([(bank.owner == label).nonzero()[0, 0] for label in range(len(bank))])
@@ -97,9 +97,11 @@ class MaskAdapt(Recipe):
         prompts = prompts_of(self.clip.tower)
         tuned = set() if prompts is None else {id(parameter) for parameter in prompts.parameters()}
         kinds = {"prompts": (True,), "tower": (False,), "both": (True, False)}[self.config.tune]
-        return {name: parameter for name, parameter in chosen.items() if (id(parameter) in tuned) in kinds} | {
-            "scale": self.module.scale
-        }
+        wanted = {name: parameter for name, parameter in chosen.items() if (id(parameter) in tuned) in kinds}
+        for parameter in wanted.values():
+            parameter.requires_grad_(True)
+        # Data-parallel training would wait for ever for the gradient of what takes no part in an embedding.
+        return reached(self.module.blank().sum(), wanted) | {"scale": self.module.scale}
 
     def sample(self, position: int) -> Cut:
         """Return crops of a picture's masks, drawn for this visit."""
@@ -129,8 +131,8 @@ class MaskAdapt(Recipe):
         }
 
     def decays(self, name: str, parameter: nn.Parameter) -> bool:
-        """Leave gains, biases and norms undecayed (open_clip's rule)."""
-        return parameter.ndim >= 2 and not any(part in name for part in ("bn", "ln", "bias"))
+        """Leave gains, biases, norms (open_clip's rule) and prompts undecayed."""
+        return parameter.ndim >= 2 and not any(part in name for part in ("bn", "ln", "bias", "mask_prompts"))
 
     def after_step(self) -> None:
         """Keep the factor on cosines at 100 or below."""
@@ -143,6 +145,18 @@ class MaskAdapt(Recipe):
 
     def _masked(self, record: Record) -> Record:
         return with_map_regions(record) if record.masks is None and record.label_map is not None else record
+
+
+def _give_prompts(clip: Clip, config: MaskAdaptConfig, seed: int) -> None:
+    """Give the tower new prompts, unless it has some; InputError where those are of other places."""
+    has = prompts_of(clip.tower)
+    if has is None:
+        give_prompts(clip.tower, config.depth, shared=config.shared, seed=seed)
+    elif has.depth != config.depth or has.shared != config.shared:
+        raise InputError(
+            f"The model {clip.name!r} has mask prompts at {has.depth} places{' that share one' if has.shared else ''}, "
+            f"and {config.depth} are asked for. Give the same depth, or start from a model without prompts."
+        )
 
 
 def _zoomed(
@@ -181,13 +195,19 @@ class MaskText(nn.Module):
 
     def forward(self, batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Return the loss of a batch as ``MaskAdapt.collate`` makes it; zero where it has no mask."""
-        crops = self._encoded(batch["crops"], batch["shown"])
+        crops = self._encoded(batch["crops"], batch["shown"]) if len(batch["crops"]) else self.blank()[:0]
         images, owners = gather_ragged(crops), gather_ragged(batch["labels"])
         if not len(images):
             return {"loss": crops.sum() + 0 * self.scale}
         same = owners[:, None] == owners[None, :] if self._config.equal_nouns == "apart" else None
         with torch.autocast(images.device.type, enabled=False):
             return {"loss": contrastive_loss(images.float(), self.nouns[owners], self.scale.exp().reshape(()), same)}
+
+    def blank(self) -> Embeddings:
+        """Return the embedding of one blank crop, of which every parameter that can learn is part."""
+        size = self._clip.image_size
+        crop = torch.zeros(1, 3, *size, device=self.nouns.device)
+        return self._encoded(crop, torch.zeros(1, *size, dtype=torch.bool, device=self.nouns.device))
 
     def _encoded(self, crops: Images, shown: Bool[Tensor, "batch height width"]) -> Embeddings:
         # Prompts that a tower brings along take part in its own learning too.

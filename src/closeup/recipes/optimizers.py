@@ -26,9 +26,9 @@ def make_optimizers(
     groups = _groups(recipe, {name: p for name, p in trained.items() if name not in matrices}, config)
     if config.optimizer == "sgd":
         return [torch.optim.SGD(groups, lr=config.rate, momentum=config.betas[0])]
-    optimizers: list[torch.optim.Optimizer] = [
-        torch.optim.AdamW(groups, lr=config.rate, betas=config.betas, eps=config.epsilon)
-    ]
+    optimizers: list[torch.optim.Optimizer] = []
+    if groups:
+        optimizers.append(torch.optim.AdamW(groups, lr=config.rate, betas=config.betas, eps=config.epsilon))
     if matrices:
         hidden = _groups(recipe, {name: p for name, p in trained.items() if name in matrices}, config)
         optimizers.append(torch.optim.Muon(hidden, lr=config.rate, adjust_lr_fn="match_rms_adamw"))

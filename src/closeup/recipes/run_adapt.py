@@ -108,8 +108,9 @@ def adapt(wanted: Adaptation, out: str | Path, *, resume: bool = False, watch: W
     here = PartialState(cpu=not torch.accelerator.is_available())
     precision = "fp32" if training.precision == "fp32" else "auto"
     clip = load(wanted.model, device=here.device, precision=precision)
-    recipe = entry.build(clip, reader, config, seed=training.seed, cache=wanted.cache)
+    # A recipe may add parameters to the model, so what it is made from is told first.
     base = {"name": wanted.model, "fingerprint": clip.fingerprint}
+    recipe = entry.build(clip, reader, config, seed=training.seed, cache=wanted.cache)
     start = _take_over(clip, wanted.start)
     card = {
         "recipe": wanted.recipe,

@@ -53,8 +53,8 @@ def masks_tiny(images: int) -> Settings:
 def catseg_paper(images: int) -> Settings:
     """Return CAT-Seg's training on COCO-Stuff with ViT-B/16, whatever the number of pictures.
 
-    80,000 steps of 4 pictures of 384 px, AdamW at 2e-4 (the CLIP at a hundredth of it), decay 1e-4, gradients clipped
-    at 0.01.
+    80,000 steps of 4 pictures of 384 px, AdamW at 2e-4 (the CLIP at a hundredth of it), decay 1e-4 (here not of the
+    CLIP, whose keys must stay where they are), gradients clipped at 0.01.
 
     Source: ``KU-CVLAB/CAT-Seg`` ``configs/vitb_384.yaml``.
     """

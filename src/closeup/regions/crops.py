@@ -90,7 +90,7 @@ def crop_regions(
         InputError: If there are neither boxes nor masks, no masks for a masked policy, or not as many of the two.
 
     Source: the teacher crops of CLIPSelf (wusize/CLIPSelf, training/data.py) and the masked crops of OVSeg
-    (facebookresearch/ov-seg, clip_adapter/adapter.py), which truncates corners to whole pixels where we round.
+    (facebookresearch/ov-seg, clip_adapter/adapter.py), which truncates corners to whole pixels (``corners``).
     """
     if boxes is None:
         if masks is None:

@@ -47,6 +47,7 @@ def masked_crops(
     empty = (~masks.flatten(1).any(dim=1)).nonzero().flatten().tolist()
     if empty:
         raise InputError(f"Mask {empty[0]} is empty: leave out regions without a pixel.")
+    masks = masks.to(image.device)
     crops, shown = image.new_empty(len(masks), 3, *size), masks.new_empty(len(masks), *size)
     fill = image.new_tensor(black if policy.fill == "zero" else (0.0, 0.0, 0.0))[:, None, None]
     frames = masks_to_boxes(masks) if boxes is None else boxes
