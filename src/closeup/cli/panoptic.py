@@ -16,6 +16,7 @@ from closeup.cli.model import ModelOptions
 from closeup.cli.output import show, show_json, table
 from closeup.cli.save import Format, Saver
 from closeup.cli.words import WordOptions, read_words
+from closeup.errors import InputError
 from closeup.predict.panoptic import NOVEL_WEIGHT, THRESHOLD, WEIGHT, panoptic, thing_marks
 from closeup.predict.panoptic_result import PanopticResult
 from closeup.predict.words import as_bank

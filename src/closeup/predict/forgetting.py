@@ -89,9 +89,7 @@ def measure(
     if REGIONS in tasks:
         own = {_own(clip, encoder): encoder for encoder in how}
         if len(own) < len(how):
-            raise InputError(
-                f"{', '.join(how)}: two of these are one of {clip.name!r}, which has mask prompts. Drop one."
-            )
+            raise InputError(f"{', '.join(how)}: of {clip.name!r}, which has mask prompts, two are one. Drop one.")
         report = evaluate_regions(
             clip,
             reader,

@@ -53,8 +53,8 @@ class MaskAdaptConfig(Config):
 def paper(images: int) -> tuple[MaskAdaptConfig, TrainConfig]:
     """Return the paper's fine-tuning of the image tower: 5 epochs of batches of 256, AdamW at 5e-6, decay 0.2.
 
-    That is for ViT-L/14; for ViT-B/16 batches have 1024 crops. Its pictures are pairs (``closeup pairs``); of a data set
-    with many masks a picture, one is drawn at each visit.
+    That is for ViT-L/14; for ViT-B/16 batches have 1024 crops. Its pictures are pairs (``closeup pairs``); of a data
+    set with many masks a picture, one is drawn at each visit.
     """
     return MaskAdaptConfig(), _training(images, rate=5e-6, weight_decay=0.2)
 
