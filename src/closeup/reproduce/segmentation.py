@@ -27,7 +27,7 @@ def catseg_trainings() -> dict[str, HeadTraining]:
     """Return the training of a CAT-Seg on each backbone; that on the adapted one ships."""
     made = {}
     for row in tables.TRAINED:
-        route = {"route": "value"} if row == KEPT_ROW else {}
+        route = {"route": "value" if row == KEPT_ROW else "value-cls-residual"}
         name = SEGMENTER if row == KEPT_ROW else f"catseg-{BACKBONES[row]}"
         made[row] = HeadTraining(name, BACKBONES[row], MAKER, head=route, pictures=PICTURES)
     return made
