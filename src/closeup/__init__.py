@@ -10,17 +10,25 @@ if TYPE_CHECKING:
     from closeup.data import open_reader as open_reader
     from closeup.data.world import World as World
     from closeup.errors import CloseupError as CloseupError
+    from closeup.heads.mask_proposer import load_mask_proposer as load_mask_proposer
+    from closeup.heads.segmenter import load_segmenter as load_segmenter
     from closeup.match import probabilities as probabilities
     from closeup.match import score as score
     from closeup.models import Clip as Clip
     from closeup.models import blend as blend
     from closeup.models import load as load
+    from closeup.predict import CatSegScorer as CatSegScorer
+    from closeup.predict import GivenMasksScorer as GivenMasksScorer
+    from closeup.predict import MaskClipScorer as MaskClipScorer
+    from closeup.predict import OvSegScorer as OvSegScorer
     from closeup.predict import classify as classify
     from closeup.predict import evaluate_forgetting as evaluate_forgetting
     from closeup.predict import evaluate_regions as evaluate_regions
     from closeup.predict import evaluate_segmentation as evaluate_segmentation
     from closeup.predict import heatmap as heatmap
+    from closeup.predict import panoptic as panoptic
     from closeup.predict import segment as segment
+    from closeup.predict import segment_by as segment_by
     from closeup.regions import CropPolicy as CropPolicy
     from closeup.regions.propose import propose as propose
     from closeup.text import TextBank as TextBank
@@ -30,9 +38,13 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _HOMES = {
+    "CatSegScorer": "closeup.predict",
     "Clip": "closeup.models",
     "CloseupError": "closeup.errors",
     "CropPolicy": "closeup.regions",
+    "GivenMasksScorer": "closeup.predict",
+    "MaskClipScorer": "closeup.predict",
+    "OvSegScorer": "closeup.predict",
     "Record": "closeup.data",
     "TextBank": "closeup.text",
     "Vocabulary": "closeup.text",
@@ -45,11 +57,15 @@ _HOMES = {
     "evaluate_segmentation": "closeup.predict",
     "heatmap": "closeup.predict",
     "load": "closeup.models",
+    "load_mask_proposer": "closeup.heads.mask_proposer",
+    "load_segmenter": "closeup.heads.segmenter",
     "open_reader": "closeup.data",
+    "panoptic": "closeup.predict",
     "probabilities": "closeup.match",
     "propose": "closeup.regions.propose",
     "score": "closeup.match",
     "segment": "closeup.predict",
+    "segment_by": "closeup.predict",
 }
 # Names are fetched when first used: torch takes seconds to import, and a command's --help needs none of it.
 

@@ -17,9 +17,15 @@ from closeup.data.things import thing_names
 from closeup.data.world import World
 from closeup.data.world.captions import noun_phrase, with_article
 from closeup.errors import InputError
+from closeup.heads.mask_proposer import load_mask_proposer
 from closeup.heads.saved import Detector, load_detector
+from closeup.heads.segmenter import load_segmenter
 from closeup.models import Clip, load
-from closeup.predict import classify, clusters, detect, evaluate_regions, heatmap, segment
+from closeup.predict import classify, clusters, detect, evaluate_regions, heatmap, panoptic, segment
+from closeup.predict.catseg import CatSegScorer
+from closeup.predict.scorers import Scorer
+from closeup.predict.segment import segment_by
+from closeup.predict.segment_masks import OvSegScorer
 from closeup.text import TextBank, Vocabulary, build_bank
 from closeup.viz import draw_sheet
 
@@ -30,6 +36,7 @@ PICTURES = 4
 SURE = 0.3
 """The score from which an object is drawn."""
 CLUSTERS = 6
+MASK_ADAPTED, PROPOSER, SEGMENTER = "tiny-maskadapt", "tiny-masks", "tiny-catseg"
 
 
 @dataclass(frozen=True)
@@ -38,7 +45,8 @@ class Options:
 
     Draws scenes of the embedded world as picture files. Of each, tiny and tiny-clipself (the same model once it has
     taught itself with CLIPSelf) name the boxes, show where a phrase is, name every pixel and cluster the dense map.
-    tiny-fvit, a detector on tiny-clipself, finds and outlines the objects, of shapes that it never learned too.
+    tiny-fvit, a detector on tiny-clipself, finds and outlines the objects, of shapes that it never learned too; OVSeg,
+    CAT-Seg and a panoptic way name every pixel.
     A table tells how well both recognise regions from crops and from the dense map.
 
         closeup demo
@@ -73,7 +81,9 @@ def run(options: Options) -> int:
     models = list(zip(clips, banks, strict=True))
     detector = load_detector(options.detector)
     written = [path for index in track(range(PICTURES), "naming") for path in _show(models, world, index, options.out)]
-    written += [_found(detector, options.out / "photos" / f"scene-{index}.png") for index in range(PICTURES)]
+    photos = [options.out / "photos" / f"scene-{index}.png" for index in range(PICTURES)]
+    written += [_found(detector, photo) for photo in photos]
+    written += _segmented(photos)
     rows = [row for clip, bank in models for row in _measured(clip, bank, world, options.scenes)]
     if options.json:
         show_json({"rows": rows, "written": written})
@@ -91,6 +101,23 @@ def _found(detector: Detector, photo: Path) -> Path:
     """Write beside a photo what a detector finds in it among the world's things."""
     picture = detect(detector, photo, thing_names(World()), threshold=SURE).picture()
     return save_picture(picture, photo.parent.parent / f"{photo.stem}-found.png")
+
+
+def _segmented(photos: Sequence[Path]) -> list[Path]:
+    """Write beside each photo what three trained ways call every pixel: OVSeg, CAT-Seg, and a panoptic one."""
+    clip, proposer, world = load(MASK_ADAPTED), load_mask_proposer(PROPOSER), World()
+    scorers: dict[str, Scorer] = {
+        "OVSeg, and what no mask covers": OvSegScorer(clip, proposer, gaps=True),
+        "CAT-Seg": CatSegScorer(load_segmenter(SEGMENTER)),
+    }
+    written = []
+    for photo in track(photos, "segmenting"):
+        pictures = {name: segment_by(scorer, photo, world.names).picture() for name, scorer in scorers.items()}
+        found = panoptic(proposer.clip, proposer, photo, world.names, things=thing_names(world))
+        pictures["panoptic"] = found.picture()
+        sheet = draw_sheet(list(pictures.values()), list(pictures), columns=len(pictures))
+        written.append(save_picture(sheet, photo.parent.parent / f"{photo.stem}-segmented.png"))
+    return written
 
 
 def _measured(clip: Clip, bank: TextBank, world: World, scenes: int) -> list[dict[str, Any]]:

@@ -13,7 +13,7 @@ Source: Liang et al., OVSeg, CVPR 2023 (arXiv 2210.04150), Section 3.3; ``facebo
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Bool, Float
@@ -94,6 +94,7 @@ class MaskPrompts(nn.Module):
         return resize_position_embedding(tokens, grid, prefix=0, native=self.grid)
 
 
+@runtime_checkable
 class Prompted(Protocol):
     """What is asked of a Clip."""
 

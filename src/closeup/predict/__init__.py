@@ -1,5 +1,6 @@
 """What users call: regions, pixels and heat maps in words, and how good they are; results that draw and save."""
 
+from closeup.predict.catseg import CatSegScorer as CatSegScorer
 from closeup.predict.classify import classify as classify
 from closeup.predict.classify import classify_many as classify_many
 from closeup.predict.clusters import clusters as clusters
@@ -15,11 +16,14 @@ from closeup.predict.evaluate_detection import evaluate_zero_shot_detection as e
 from closeup.predict.evaluate_panoptic import evaluate_panoptic as evaluate_panoptic
 from closeup.predict.evaluate_regions import evaluate_regions as evaluate_regions
 from closeup.predict.evaluate_segmentation import SegmentationReport as SegmentationReport
+from closeup.predict.evaluate_segmentation import evaluate_scorer as evaluate_scorer
 from closeup.predict.evaluate_segmentation import evaluate_segmentation as evaluate_segmentation
 from closeup.predict.forgetting import evaluate_forgetting as evaluate_forgetting
 from closeup.predict.forgetting_report import ForgettingReport as ForgettingReport
+from closeup.predict.given_masks import GivenMasksScorer as GivenMasksScorer
 from closeup.predict.heatmap import heatmap as heatmap
 from closeup.predict.image_sources import Skipped as Skipped
+from closeup.predict.maskclip import MaskClipScorer as MaskClipScorer
 from closeup.predict.panoptic import panoptic as panoptic
 from closeup.predict.panoptic_report import PanopticReport as PanopticReport
 from closeup.predict.panoptic_result import PanopticResult as PanopticResult
@@ -30,6 +34,9 @@ from closeup.predict.result import Result as Result
 from closeup.predict.results import HeatmapResult as HeatmapResult
 from closeup.predict.results import RegionResult as RegionResult
 from closeup.predict.results import SegmentationResult as SegmentationResult
+from closeup.predict.scorers import Scorer as Scorer
 from closeup.predict.segment import segment as segment
+from closeup.predict.segment import segment_by as segment_by
 from closeup.predict.segment import segment_many as segment_many
+from closeup.predict.segment_masks import OvSegScorer as OvSegScorer
 from closeup.predict.words import Words as Words
