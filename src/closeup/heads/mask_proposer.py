@@ -23,6 +23,11 @@ class MaskProposer(TrainedHead):
 
     head: MaskFormer
 
+    @property
+    def outlines(self) -> bool:
+        """Masks are all that it learns from."""
+        return True
+
 
 def new_mask_proposer(
     clip: Clip,
@@ -36,7 +41,7 @@ def new_mask_proposer(
     """Return an untrained proposer of masks; the ``novel`` words are not to be learned."""
     bank = build_bank(clip, Vocabulary(words), templates=templates)
     head = MaskFormer(clip, bank.embeddings.to(clip.device), novel, MaskFormerConfig().replace(**config))
-    return MaskProposer(head.to(clip.device), clip, tuple(words), tuple(novel), templates, size, "untrained")
+    return MaskProposer(head.to(clip.device), clip, size, "untrained", tuple(words), tuple(novel), templates)
 
 
 def load_mask_proposer(

@@ -23,7 +23,8 @@ from closeup.errors import ConfigError
 from closeup.heads.backbone import ClipPyramid
 from closeup.heads.folder import clip_of, fill, head_folder, read_head_card, write_head
 from closeup.heads.proposals import listed, proposal_network, scored
-from closeup.models.clip import Clip, digest
+from closeup.heads.trained import StandingHead
+from closeup.models.clip import Clip
 from closeup.models.region_features import per_picture
 
 KINDS = {"rpn": ("config", "size")}
@@ -97,34 +98,10 @@ class Rpn(nn.Module):
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Proposer:
-    """A trained proposer, the CLIP below it, and the side of its canvas in pixels."""
+class Proposer(StandingHead):
+    """A trained proposer; it knows no words."""
 
     head: Rpn
-    clip: Clip
-    size: int
-    name: str
-
-    @property
-    def fingerprint(self) -> str:
-        """SHA-256 of its weights, its settings, and the CLIP below it."""
-        told = sorted(self.head.config.to_dict().items())
-        return digest(self.head.state_dict(), (self.clip.fingerprint, told, self.size))
-
-    @property
-    def needs(self) -> dict[str, str]:
-        """Nothing besides the CLIP."""
-        return {}
-
-    @property
-    def outlines(self) -> bool:
-        """Boxes are all that it learns from."""
-        return False
-
-    @property
-    def paces(self) -> dict[str, float]:
-        """All at the full rate."""
-        return {}
 
 
 def new_proposer(

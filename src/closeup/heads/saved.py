@@ -70,7 +70,7 @@ def new_detector(
     bank = build_bank(clip, Vocabulary(words), templates=templates)
     rows, _ = _joined(bank, _background(clip, bank.templates, bank.mean))
     head = FVit(clip, rows.to(clip.device), novel, FVitConfig().replace(**config))
-    return Detector(head.to(clip.device), clip, tuple(words), tuple(novel), templates, size, "untrained")
+    return Detector(head.to(clip.device), clip, size, "untrained", tuple(words), tuple(novel), templates)
 
 
 def new_c4(
@@ -93,7 +93,7 @@ def new_c4(
     bank = build_bank(clip, Vocabulary(words), templates=templates)
     rows, _ = _joined(bank, _nothing(bank))
     head = C4(clip, proposer, rows.to(clip.device), novel, C4Config().replace(**config))
-    return Detector(head.to(clip.device), clip, tuple(words), tuple(novel), templates, size, "untrained")
+    return Detector(head.to(clip.device), clip, size, "untrained", tuple(words), tuple(novel), templates)
 
 
 def save_detector(

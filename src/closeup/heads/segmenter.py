@@ -25,6 +25,11 @@ class Segmenter(TrainedHead):
     head: CatSeg
 
     @property
+    def outlines(self) -> bool:
+        """Label maps, or masks, are all that it learns from."""
+        return True
+
+    @property
     def paces(self) -> dict[str, float]:
         """The CLIP learns more slowly than the rest."""
         return {"clip_weights.": self.head.config.clip_pace} if len(self.head.clip_weights) else {}
@@ -46,7 +51,7 @@ def new_segmenter(
     """
     sentences = [get_templates(templates).fill(clean_name(word)) for word in words]
     head = CatSeg(clip, sentences, novel, CatSegConfig().replace(**config))
-    return Segmenter(head.to(clip.device), clip, tuple(words), tuple(novel), templates, size, "untrained")
+    return Segmenter(head.to(clip.device), clip, size, "untrained", tuple(words), tuple(novel), templates)
 
 
 def load_segmenter(

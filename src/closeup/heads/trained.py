@@ -1,4 +1,4 @@
-"""A trained head for words: the network, the CLIP below it, and the words that it learned, as a folder."""
+"""A trained head: the network, the CLIP below it, and the words that it learned if there are any; as a folder."""
 
 from __future__ import annotations
 
@@ -15,19 +15,12 @@ KEYS = ("config", "words", "novel", "templates", "size")
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class TrainedHead:
-    """A head, the CLIP below it, and what it was trained on.
-
-    ``words`` are those that it learned from, ``novel`` marks the others of its protocol. ``size`` is the side of its
-    canvas in pixels.
-    """
+class StandingHead:
+    """A head and the CLIP below it; ``size`` is the side of its canvas in pixels."""
 
     head: Any
-    """The network, of a type that each kind narrows: a module with a ``kind`` and a ``config``."""
+    """The network, of a type that each kind narrows: a module with a ``config``."""
     clip: Clip
-    words: tuple[str, ...]
-    novel: tuple[bool, ...]
-    templates: str
     size: int
     name: str
 
@@ -45,12 +38,24 @@ class TrainedHead:
     @property
     def outlines(self) -> bool:
         """Whether it learns from masks."""
-        return True
+        return False
 
     @property
     def paces(self) -> dict[str, float]:
         """Factors on the rate by the beginnings of parameters' names; 1 for all others."""
         return {}
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class TrainedHead(StandingHead):
+    """A head for words, and what it was trained on.
+
+    ``words`` are those that it learned from, ``novel`` marks the others of its protocol. Its network has a ``kind``.
+    """
+
+    words: tuple[str, ...]
+    novel: tuple[bool, ...]
+    templates: str
 
     def marks(self, names: Sequence[str]) -> list[bool]:
         """Return which of some words are new to the head: all that it did not learn."""
