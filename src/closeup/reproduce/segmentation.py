@@ -14,6 +14,7 @@ from closeup.reproduce.measure import Measurements, Scale
 from closeup.reproduce.ovseg_models import PROPOSER, proposer_training
 from closeup.reproduce.ovseg_pictures import scorers_sheet
 from closeup.reproduce.run import Found, Part, Reproduction, Wanted
+from closeup.reproduce.trainings import RAW
 
 SEGMENTER = "tiny-catseg"
 """What ships."""
@@ -26,10 +27,9 @@ MAKER = Maker(new_segmenter, save_head, CATSEG_PRESETS, grounds=True)
 def catseg_trainings() -> dict[str, HeadTraining]:
     """Return the training of a CAT-Seg on each backbone; that on the adapted one ships."""
     made = {}
-    for row in tables.TRAINED:
-        route = {"route": "value" if row == KEPT_ROW else "value-cls-residual"}
-        name = SEGMENTER if row == KEPT_ROW else f"catseg-{BACKBONES[row]}"
-        made[row] = HeadTraining(name, BACKBONES[row], MAKER, head=route, pictures=PICTURES)
+    names = {tables.RAW_ROW: f"catseg-{RAW}", tables.LEARNING_ROW: f"catseg-{RAW}-learning", KEPT_ROW: SEGMENTER}
+    for row, head in tables.TRAINED.items():
+        made[row] = HeadTraining(names[row], BACKBONES.get(row, RAW), MAKER, head=head, pictures=PICTURES)
     return made
 
 
@@ -71,8 +71,9 @@ SEGMENTATION = Reproduction(
             "catseg",
             "CAT-Seg (CLIPSelf's Table 4)",
             f"mIoU in percent on {{scale.trend_scenes}} held-out scenes; each CAT-Seg learned from the label maps of "
-            f"{PICTURES:,} scenes, base shapes and grounds, at 128 px, on a frozen CLIP; one seed. On raw the class "
-            "token is every place's residual, as in the paper; on CLIPSelf the map is CLIPSelf's.",
+            f"{PICTURES:,} scenes, base shapes and grounds, at 128 px, on a frozen CLIP unless a row says "
+            "otherwise; one seed. On raw the class token is every place's residual, as in the paper; on CLIPSelf the map "
+            "is CLIPSelf's.",
             True,
             _catseg,
         ),

@@ -17,8 +17,13 @@ from closeup.reproduce.ovseg_tables import NOVEL_MIOU, scored
 from closeup.reproduce.result import Paper, Row
 
 PQ, NOVEL_PQ, BASE_PQ, THING_PQ, STUFF_PQ = "PQ", "PQ novel", "PQ base", "PQ things", "PQ grounds"
-TRAINED = (RAW_ROW, KEPT_ROW)
-"""Backbones that CAT-Seg is trained on."""
+LEARNING_ROW = "raw, whose queries and values learn"
+TRAINED: Mapping[str, Mapping[str, object]] = {
+    RAW_ROW: {"route": "value-cls-residual"},
+    LEARNING_ROW: {"route": "value-cls-residual", "tune": "both", "clip_pace": 1.0},
+    KEPT_ROW: {"route": "value"},
+}
+"""How CAT-Seg stands on each backbone."""
 ALONE = "the proposer alone"
 PROPOSER_ALONE = {"weight": 0.0, "novel_weight": 0.0, "gaps": False}
 
