@@ -9,7 +9,7 @@ from closeup.recipes.run_detection import Maker
 from closeup.recipes.segmentation_config import CATSEG_PRESETS
 from closeup.reproduce import segmentation_tables as tables
 from closeup.reproduce.detection_models import HeadTraining, made_head, shipped_or_made
-from closeup.reproduce.detection_tables import BACKBONES, KEPT_ROW
+from closeup.reproduce.detection_tables import BACKBONES, KEPT_ROW, RAW_ROW
 from closeup.reproduce.measure import Measurements, Scale
 from closeup.reproduce.ovseg_models import PROPOSER, proposer_training
 from closeup.reproduce.ovseg_pictures import scorers_sheet
@@ -27,7 +27,7 @@ MAKER = Maker(new_segmenter, save_head, CATSEG_PRESETS, grounds=True)
 def catseg_trainings() -> dict[str, HeadTraining]:
     """Return the training of a CAT-Seg on each backbone; that on the adapted one ships."""
     made = {}
-    names = {tables.RAW_ROW: f"catseg-{RAW}", tables.LEARNING_ROW: f"catseg-{RAW}-learning", KEPT_ROW: SEGMENTER}
+    names = {RAW_ROW: f"catseg-{RAW}", tables.LEARNING_ROW: f"catseg-{RAW}-learning", KEPT_ROW: SEGMENTER}
     for row, head in tables.TRAINED.items():
         made[row] = HeadTraining(names[row], BACKBONES.get(row, RAW), MAKER, head=head, pictures=PICTURES)
     return made
@@ -72,8 +72,8 @@ SEGMENTATION = Reproduction(
             "CAT-Seg (CLIPSelf's Table 4)",
             f"mIoU in percent on {{scale.trend_scenes}} held-out scenes; each CAT-Seg learned from the label maps of "
             f"{PICTURES:,} scenes, base shapes and grounds, at 128 px, on a frozen CLIP unless a row says "
-            "otherwise; one seed. On raw the class token is every place's residual, as in the paper; on CLIPSelf the map "
-            "is CLIPSelf's.",
+            "otherwise; one seed. On raw the class token is every place's residual, as in the paper; on CLIPSelf the "
+            "map is CLIPSelf's.",
             True,
             _catseg,
         ),
