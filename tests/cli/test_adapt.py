@@ -261,6 +261,7 @@ def test_prompts_follow_the_tower_and_gain_is_counted_on_masked_crops(
     before, after = load(small_clip_folder, precision="fp32"), load(tmp_path / "both", precision="fp32")
     prompts = prompts_of(after.tower)
     assert prompts is not None
+    assert read(tmp_path / "both" / "card.json")["base"]["fingerprint"] == before.fingerprint
     assert len(prompts.tokens) == 2
     told = ran.json["forgetting"]
     reader = open_reader(WORLD)

@@ -172,6 +172,9 @@ def test_each_method_is_that_of_python(closeup: Run, photo: Path, heads: dict[st
     ("more", "message"),
     [
         (("--weight", "0.4"), "--weight is an option of --method ovseg, not dense"),
+        (("--weight", "0"), "--weight is an option of --method ovseg, not dense"),
+        (("--method", "maskclip", "--route", "attention"), "--route attention is an option of --method dense"),
+        (("--method", "maskclip", "--denoising", "2"), "give a probability from 0 to 1"),
         (("--method", "catseg", "--window", "32"), "--window is an option of --method dense"),
         (("--method", "catseg", "--size", "64"), "looks at photos at the size of its head"),
         (("--method", "ovseg", "--masks", "nowhere"), "no such file, folder or proposer"),

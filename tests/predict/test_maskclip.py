@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import pytest
@@ -61,13 +61,20 @@ def test_without_refinements_it_is_plain_segmentation() -> None:
     assert torch.equal(bare.label_map, plain.label_map)
 
 
-def test_a_background_is_below_the_refined_score() -> None:
+def test_smoothed_scores_are_no_probabilities_for_a_background() -> None:
     clip = vit_clip()
-    scorer = MaskClipScorer(clip, denoising=None)
-    whole = segment_by(scorer, picture(), WORDS)
-    cut = float(whole.scores.median())
-    part = segment_by(scorer, picture(), WORDS, background=min(1.0, cut))
-    assert torch.equal(part.label_map == IGNORE, whole.scores < min(1.0, cut))
+    with pytest.raises(InputError, match="smoothed scores are no probabilities"):
+        segment_by(MaskClipScorer(clip), picture(), WORDS, background=0.5)
+    by_word = segment_by(MaskClipScorer(clip), picture(), WORDS, background="water")
+    whole = segment_by(MaskClipScorer(clip), picture(), WORDS)
+    assert torch.equal(by_word.label_map == IGNORE, whole.label_map == WORDS.index("water"))
+
+
+def test_wrong_settings_are_said() -> None:
+    wrong: list[dict[str, Any]] = [{"denoising": 2.0}, {"smoothing": -1.0}, {"denoising": float("nan")}]
+    for changes in wrong:
+        with pytest.raises(InputError):
+            MaskClipScorer(vit_clip(), **changes)
 
 
 def test_convolutions_have_no_keys() -> None:

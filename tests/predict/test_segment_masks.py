@@ -24,7 +24,7 @@ from closeup.predict.mask_files import FoundMasks
 from closeup.predict.results import SegmentationResult
 from closeup.predict.scorers import Tell
 from closeup.predict.segment import segment_by
-from closeup.predict.segment_masks import OvSegScorer, outlined
+from closeup.predict.segment_masks import OvSegScorer, novel_marks, outlined
 from closeup.predict.words import Words, as_bank
 from closeup.regions.masked_crops import masked_crops
 from closeup.regions.parts import connected_parts, opened
@@ -184,6 +184,31 @@ def test_no_mask_at_all_is_background_and_one_mask_works(clip: Clip, how: str) -
     assert isinstance(none.picture(), PIL.Image.Image)
     one = segment_given_masks(clip, picture(), torch.ones(1, 48, 64, dtype=torch.bool), WORDS, how=how)
     assert len(one.present) == 1
+
+
+@pytest.mark.parametrize("background", [0.5, "water"])
+def test_given_masks_may_have_a_background(clip: Clip, background: float | str) -> None:
+    scorer = GivenMasksScorer(clip, These(torch.eye(48, 64, dtype=torch.bool)[None]))
+    result = segment_by(scorer, picture(), WORDS, background=background)
+    assert not result.label_map.is_inference()
+    assert bool((result.label_map[~torch.eye(48, 64, dtype=torch.bool)] == IGNORE).all())
+
+
+def test_progress_counts_given_masks(clip: Clip) -> None:
+    told: list[tuple[int, int]] = []
+    scorer = GivenMasksScorer(clip, These(torch.ones(5, 48, 64, dtype=torch.bool)), batch=2)
+    segment_by(scorer, picture(), WORDS, on_progress=lambda *done: told.append(done))
+    assert told == [(2, 5), (4, 5), (5, 5)]
+
+
+def test_synonyms_that_the_proposer_learned_are_not_novel(clip: Clip, proposer: MaskProposer) -> None:
+    words = Vocabulary(["sphere", "zebra"], synonyms={"sphere": ["circle"]})
+    assert novel_marks(proposer, words) == (False, True)
+
+
+def test_clip_alone_says_nothing_of_masks_that_it_never_saw(clip: Clip, proposer: MaskProposer) -> None:
+    result = segment_masks(clip, proposer, picture(), WORDS, weight=1.0, threshold=0.999999)
+    assert float(result.cells.abs().max()) == 0.0
 
 
 def test_wrong_settings_are_said(clip: Clip, proposer: MaskProposer) -> None:

@@ -11,16 +11,16 @@ from torch import Tensor
 
 from closeup.data.record import Record
 from closeup.data.world import World
-from closeup.errors import ConfigError, DataError, ModelError
+from closeup.errors import ConfigError, DataError, InputError, ModelError
 from closeup.models.clip import Clip
 from closeup.models.load import load
-from closeup.models.mask_prompt import prompts_of
+from closeup.models.mask_prompt import give_prompts, prompts_of
 from closeup.recipes.contrastive import contrastive_loss
 from closeup.recipes.maskadapt import HIGHEST_SCALE, MaskAdapt, _zoomed
 from closeup.recipes.maskadapt_config import MaskAdaptConfig, Tune
 from closeup.regions.masked_crops import masked_crops
 from goldens import Golden, assert_close, cases
-from tiny_clips import as_clip
+from tiny_clips import as_clip, eva_clip
 from tiny_towers import resnet_clip
 
 WORLD = World("train", count=8, size=(64, 96))
@@ -97,6 +97,31 @@ def test_a_visit_depends_on_its_number_alone() -> None:
         assert torch.equal(first.crops, second.crops)
         assert torch.equal(first.labels, second.labels)
         assert len(first.labels) <= 2
+
+
+@pytest.mark.parametrize("tune", ["tower", "prompts", "both"])
+def test_a_batch_without_masks_teaches_nothing_but_has_every_gradient(tune: Tune) -> None:
+    for clip in (tiny(), eva_clip()):
+        recipe = MaskAdapt(clip, WORLD, replace(ALL, tune=tune))
+        trained = recipe.trainable()
+        size = clip.image_size
+        empty = {
+            "crops": torch.zeros(0, 3, *size),
+            "shown": torch.zeros(0, *size, dtype=torch.bool),
+            "labels": torch.zeros(0, dtype=torch.long),
+        }
+        recipe.module(empty)["loss"].backward()
+        assert all(parameter.grad is not None for parameter in trained.values())
+        assert all(not parameter.grad.any() for parameter in trained.values() if parameter.grad is not None)
+
+
+def test_prompts_that_a_model_has_learn_on() -> None:
+    clip = tiny()
+    had = give_prompts(clip.tower, 2, seed=1)
+    MaskAdapt(clip, WORLD, replace(ALL, tune="prompts", depth=2))
+    assert prompts_of(clip.tower) is had
+    with pytest.raises(InputError, match="has mask prompts at 2 places"):
+        MaskAdapt(clip, WORLD, replace(ALL, tune="prompts", depth=3))
 
 
 def grown(mask: Tensor) -> Tensor:
