@@ -25,7 +25,7 @@ def test_every_public_name_is_there() -> None:
 
 
 def test_an_unknown_name_lists_what_there_is() -> None:
-    with pytest.raises(AttributeError, match="it has Clip, CloseupError"):
+    with pytest.raises(AttributeError, match="it has CatSegScorer, Clip, CloseupError"):
         _ = closeup.lod
 
 

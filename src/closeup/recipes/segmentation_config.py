@@ -18,18 +18,7 @@ def masks_paper(images: int) -> Settings:
     """
     return (
         DetectionConfig(size=512, jitter=(0.5, 2.0), templates="vild-14"),
-        TrainConfig(
-            steps=120_000,
-            batch_size=32,
-            rate=2e-4,
-            weight_decay=1e-4,
-            betas=(0.9, 0.999),
-            epsilon=1e-8,
-            warmup=1500,
-            clip_norm=0.01,
-            workers=4,
-            save_every=2500,
-        ),
+        _training(steps=120_000, batch_size=32, warmup=1500),
         {},
     )
 
@@ -60,18 +49,7 @@ def catseg_paper(images: int) -> Settings:
     """
     return (
         DetectionConfig(size=384, jitter=(0.5, 2.0), templates="cat-seg"),
-        TrainConfig(
-            steps=80_000,
-            batch_size=4,
-            rate=2e-4,
-            weight_decay=1e-4,
-            betas=(0.9, 0.999),
-            epsilon=1e-8,
-            warmup=0,
-            clip_norm=0.01,
-            workers=4,
-            save_every=2500,
-        ),
+        _training(steps=80_000, batch_size=4, warmup=0),
         {},
     )
 
@@ -82,6 +60,22 @@ def catseg_tiny(images: int) -> Settings:
     widths = {"hidden": 32, "appearance": 32, "meaning": 32, "window": 8, "decoder": (32, 16), "guidance": (16, 8)}
     head = {**widths, "heads": 2, "guides": (32, 16), "padding": 40, "tune": "nothing"}
     return seen.replace(size=128), replace(training, rate=1e-3), head
+
+
+def _training(*, steps: int, batch_size: int, warmup: int) -> TrainConfig:
+    """Return what both papers train with: AdamW at 2e-4, decay 1e-4, gradients clipped at 0.01."""
+    return TrainConfig(
+        steps=steps,
+        batch_size=batch_size,
+        rate=2e-4,
+        weight_decay=1e-4,
+        betas=(0.9, 0.999),
+        epsilon=1e-8,
+        warmup=warmup,
+        clip_norm=0.01,
+        workers=4,
+        save_every=2500,
+    )
 
 
 MASKS_PRESETS: Presets = {"paper": masks_paper, "tiny": masks_tiny}
