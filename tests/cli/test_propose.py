@@ -14,7 +14,8 @@ from pycocotools.coco import COCO
 from closeup.data.images import open_image
 from closeup.data.registry import open_reader
 from closeup.data.rle import decode_mask
-from closeup.heads.rpn import load_proposer, new_proposer, save_proposer
+from closeup.heads.rpn import load_proposer, new_proposer
+from closeup.heads.trained import save_head
 from closeup.models import load
 from closeup.predict import propose_boxes
 from closeup.regions.propose import ProposalPolicy, propose
@@ -25,7 +26,7 @@ from commands import Run, files_below, write_photo
 def small_proposer(tmp_path: Path) -> Path:
     small = {"channels": 8, "proposals": 20, "candidates": 40}
     proposer = new_proposer(load("tiny"), (), (), templates="simple", size=64, config=small)
-    return save_proposer(proposer, tmp_path / "proposer")
+    return save_head(proposer, tmp_path / "proposer")
 
 
 def test_a_folder_of_photos_becomes_a_coco_file(

@@ -18,8 +18,9 @@ from closeup.errors import ConfigError, InputError, ModelError
 from closeup.heads.c4 import C4
 from closeup.heads.c4_config import C4Config
 from closeup.heads.fvit import FVit
-from closeup.heads.rpn import Proposals, Proposer, Rpn, RpnConfig, load_proposer, save_proposer
+from closeup.heads.rpn import Proposals, Proposer, Rpn, RpnConfig, load_proposer
 from closeup.heads.saved import Detector, load_detector, new_c4, save_detector
+from closeup.heads.trained import save_head
 from closeup.match import probabilities
 from closeup.match.detections import Suppression, with_objectness
 from closeup.models import load, save_local_dir
@@ -381,7 +382,7 @@ def saved(tmp_path: Path) -> Callable[[Callable[[], Clip]], Detector]:
 
     def made(make: Callable[[], Clip]) -> Detector:
         clip = load(save_local_dir(make(), tmp_path / "clip"), device="cpu", precision="fp32")
-        save_proposer(proposer(clip), tmp_path / "rpn")
+        save_head(proposer(clip), tmp_path / "rpn")
         head = {"regions": 32, "temperature": 0.1, "objectness": "sigmoid"}
         detector = new_c4(
             clip, ["cat", "dog"], [False, True], proposer=tmp_path / "rpn", templates="simple", size=SIDE, config=head

@@ -12,7 +12,7 @@ from closeup.cli.fields import Flag, Maybe
 from closeup.cli.files import check_folder
 from closeup.cli.output import show, show_json
 from closeup.heads.mask_proposer import new_mask_proposer
-from closeup.heads.rpn import new_proposer, save_proposer
+from closeup.heads.rpn import new_proposer
 from closeup.heads.saved import new_c4, new_detector, save_detector
 from closeup.heads.segmenter import new_segmenter
 from closeup.heads.trained import save_head
@@ -213,7 +213,7 @@ class RpnOptions(TrainOptions):
 
     def maker(self) -> Maker:
         """Return how a proposer is made and saved."""
-        return Maker(new_proposer, save_proposer, RPN_PRESETS)
+        return Maker(new_proposer, save_head, RPN_PRESETS)
 
 
 @dataclass(frozen=True)

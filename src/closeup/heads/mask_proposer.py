@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from closeup.heads.folder import clip_of, fill, head_folder, read_head_card
 from closeup.heads.maskformer import MaskFormer
 from closeup.heads.maskformer_config import MaskFormerConfig
-from closeup.heads.trained import KEYS, TrainedHead
+from closeup.heads.trained import KEYS, TrainedHead, load_head, of_card
 from closeup.models.clip import Clip
 from closeup.text import Vocabulary, build_bank
 
@@ -54,10 +53,8 @@ def load_mask_proposer(
     Raises:
         ModelError: there is no proposer, or the CLIP is another one than it was trained on.
     """
-    folder = head_folder(name)
-    card = read_head_card(folder, {MaskFormer.kind: KEYS})
-    clip = clip_of(card, folder, clip, device=device, precision=precision)
-    how = {key: card[key] for key in ("templates", "size", "config")}
-    made = new_mask_proposer(clip, card["words"], card["novel"], **how)
-    fill(made.head, folder)
-    return replace(made, name=str(name))
+    return load_head(name, {MaskFormer.kind: KEYS}, _of_card, device=device, precision=precision, clip=clip)
+
+
+def _of_card(clip: Clip, card: Mapping[str, Any]) -> MaskProposer:
+    return new_mask_proposer(clip, **of_card(card))

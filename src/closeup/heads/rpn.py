@@ -9,9 +9,9 @@ Source: Ren et al., Faster R-CNN (arXiv 1506.01497), as torchvision has it; Regi
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, ClassVar
 
 import torch
 from jaxtyping import Float, Int
@@ -21,9 +21,8 @@ from closeup._types import Boxes, Images
 from closeup.config import Config
 from closeup.errors import ConfigError
 from closeup.heads.backbone import ClipPyramid
-from closeup.heads.folder import clip_of, fill, head_folder, read_head_card, write_head
 from closeup.heads.proposals import listed, proposal_network, scored
-from closeup.heads.trained import StandingHead
+from closeup.heads.trained import StandingHead, load_head
 from closeup.models.clip import Clip
 from closeup.models.region_features import per_picture
 
@@ -71,6 +70,8 @@ class Rpn(nn.Module):
         ModelError: the tower has fewer than four blocks.
     """
 
+    kind: ClassVar[str] = "rpn"
+
     def __init__(self, clip: Clip, config: RpnConfig | None = None) -> None:
         super().__init__()
         self.config = config = config or RpnConfig()
@@ -117,22 +118,6 @@ def new_proposer(
     return Proposer(Rpn(clip, RpnConfig().replace(**config)).to(clip.device), clip, size, "untrained")
 
 
-def save_proposer(
-    proposer: Proposer,
-    folder: str | Path,
-    card: Mapping[str, Any] | None = None,
-    *,
-    dtype: Literal["fp32", "fp16"] = "fp32",
-) -> Path:
-    """Write a proposer; the CLIP is named and not copied. The folder appears whole or not at all.
-
-    Raises:
-        InputError: the folder holds something else.
-    """
-    told = {**(card or {}), "config": proposer.head.config.to_dict(), "size": proposer.size}
-    return write_head(Path(folder), "rpn", proposer.head, proposer.clip, told, dtype)
-
-
 def load_proposer(
     name: str | Path, *, device: str | torch.device = "auto", precision: str = "auto", clip: Clip | None = None
 ) -> Proposer:
@@ -143,9 +128,8 @@ def load_proposer(
     Raises:
         ModelError: there is no proposer, or the CLIP is another one than it was trained on.
     """
-    folder = head_folder(name)
-    card = read_head_card(folder, KINDS)
-    clip = clip_of(card, folder, clip, device=device, precision=precision)
-    made = new_proposer(clip, (), (), templates="simple", size=card["size"], config=card["config"])
-    fill(made.head, folder)
-    return replace(made, name=str(name))
+    return load_head(name, KINDS, _of_card, device=device, precision=precision, clip=clip)
+
+
+def _of_card(clip: Clip, card: Mapping[str, Any]) -> Proposer:
+    return new_proposer(clip, (), (), templates="simple", size=card["size"], config=card["config"])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +11,7 @@ import torch
 
 from closeup.heads.catseg import CatSeg
 from closeup.heads.catseg_config import CatSegConfig
-from closeup.heads.folder import clip_of, fill, head_folder, read_head_card
-from closeup.heads.trained import KEYS, TrainedHead
+from closeup.heads.trained import KEYS, TrainedHead, load_head, of_card
 from closeup.models.clip import Clip
 from closeup.text import get_templates
 from closeup.text.names import clean_name
@@ -64,10 +63,8 @@ def load_segmenter(
     Raises:
         ModelError: there is none, or the CLIP is another one than it was trained on.
     """
-    folder = head_folder(name)
-    card = read_head_card(folder, {CatSeg.kind: KEYS})
-    clip = clip_of(card, folder, clip, device=device, precision=precision)
-    how = {key: card[key] for key in ("templates", "size", "config")}
-    made = new_segmenter(clip, card["words"], card["novel"], **how)
-    fill(made.head, folder)
-    return replace(made, name=str(name))
+    return load_head(name, {CatSeg.kind: KEYS}, _of_card, device=device, precision=precision, clip=clip)
+
+
+def _of_card(clip: Clip, card: Mapping[str, Any]) -> Segmenter:
+    return new_segmenter(clip, **of_card(card))

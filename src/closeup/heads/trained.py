@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
-from closeup.heads.folder import write_head
+import torch
+
+from closeup.heads.folder import clip_of, fill, head_folder, read_head_card, write_head
 from closeup.models.clip import Clip, digest
 
 KEYS = ("config", "words", "novel", "templates", "size")
@@ -19,7 +21,7 @@ class StandingHead:
     """A head and the CLIP below it; ``size`` is the side of its canvas in pixels."""
 
     head: Any
-    """The network, of a type that each kind narrows: a module with a ``config``."""
+    """The network, of a type that each kind narrows: a module with a ``kind`` and a ``config``."""
     clip: Clip
     size: int
     name: str
@@ -50,7 +52,7 @@ class StandingHead:
 class TrainedHead(StandingHead):
     """A head for words, and what it was trained on.
 
-    ``words`` are those that it learned from, ``novel`` marks the others of its protocol. Its network has a ``kind``.
+    ``words`` are those that it learned from, ``novel`` marks the others of its protocol.
     """
 
     words: tuple[str, ...]
@@ -63,8 +65,11 @@ class TrainedHead(StandingHead):
         return [name.strip().casefold() not in known for name in names]
 
 
+Standing = TypeVar("Standing", bound=StandingHead)
+
+
 def save_head(
-    trained: TrainedHead,
+    standing: StandingHead,
     folder: str | Path,
     card: Mapping[str, Any] | None = None,
     *,
@@ -75,6 +80,34 @@ def save_head(
     Raises:
         InputError: the folder holds something else.
     """
-    told = {name: getattr(trained, name) for name in ("words", "novel", "templates", "size")}
-    told = {**(card or {}), "config": trained.head.config.to_dict(), **told}
-    return write_head(Path(folder), trained.head.kind, trained.head, trained.clip, told, dtype)
+    keys = ("words", "novel", "templates", "size") if isinstance(standing, TrainedHead) else ("size",)
+    told = {"config": standing.head.config.to_dict(), **{name: getattr(standing, name) for name in keys}}
+    return write_head(Path(folder), standing.head.kind, standing.head, standing.clip, {**(card or {}), **told}, dtype)
+
+
+def load_head(
+    name: str | Path,
+    kinds: Mapping[str, Sequence[str]],
+    make: Callable[[Clip, Mapping[str, Any]], Standing],
+    *,
+    device: str | torch.device = "auto",
+    precision: str = "auto",
+    clip: Clip | None = None,
+) -> Standing:
+    """Load a head of one of some kinds in eval mode, with the CLIP that its card names, or the same one given.
+
+    ``name`` is a folder, or the name of a head that ships; ``make`` makes an untrained one from a CLIP and a card.
+
+    Raises:
+        ModelError: there is none, or the CLIP is another one than it was trained on.
+    """
+    folder = head_folder(name)
+    card = read_head_card(folder, kinds)
+    made = make(clip_of(card, folder, clip, device=device, precision=precision), card)
+    fill(made.head, folder)
+    return replace(made, name=str(name))
+
+
+def of_card(card: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what a card says of a head for words, as it is made from."""
+    return {name: card[name] for name in KEYS}

@@ -8,8 +8,9 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from closeup.heads.rpn import new_proposer, save_proposer
+from closeup.heads.rpn import new_proposer
 from closeup.heads.saved import new_c4, new_detector, save_detector
+from closeup.heads.trained import save_head
 from closeup.recipes.detection_config import C4_PRESETS, RPN_PRESETS
 from closeup.recipes.run_detection import DetectorTraining, Maker, train_detector
 from closeup.recipes.runs import is_started
@@ -28,7 +29,7 @@ SEEDS = (0, 1, 2)
 """Of the head's first weights and of the order of the scenes."""
 
 FVIT = Maker(new_detector, save_detector)
-RPN = Maker(new_proposer, save_proposer, RPN_PRESETS)
+RPN = Maker(new_proposer, save_head, RPN_PRESETS)
 
 
 @dataclass(frozen=True, slots=True)
