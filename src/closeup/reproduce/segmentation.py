@@ -72,8 +72,8 @@ SEGMENTATION = Reproduction(
             "CAT-Seg (CLIPSelf's Table 4)",
             f"mIoU in percent on {{scale.trend_scenes}} held-out scenes; each CAT-Seg learned from the label maps of "
             f"{PICTURES:,} scenes, base shapes and grounds, at 128 px, on a frozen CLIP unless a row says "
-            "otherwise; one seed. On raw the class token is every place's residual, as in the paper; on CLIPSelf the "
-            "map is CLIPSelf's.",
+            "otherwise (then at the rate of the head); one seed. On raw the class token is every place's residual, as "
+            "in the paper; on CLIPSelf the map is CLIPSelf's.",
             True,
             _catseg,
         ),
