@@ -17,7 +17,7 @@ from closeup.errors import InputError, ModelError
 from closeup.geometry import Placement
 from closeup.models.encode_regions import BoxTable, MaskStack, check_batch_size, encode_regions
 from closeup.models.families import build_tower
-from closeup.models.mask_prompt import encode_prompted, kept_cells, prompts_of
+from closeup.models.mask_prompt import encode_prompted, kept_cells, needed_prompts
 from closeup.models.mask_tokens import encode_mask_tokens
 from closeup.models.precision import PARITY, bf16_is_fast, check_precision, parity
 from closeup.models.preprocess import Preprocess, Size
@@ -178,9 +178,7 @@ class Clip:
 
         Source: OVSeg (arXiv 2210.04150).
         """
-        prompts = prompts_of(self.tower)
-        if prompts is None:
-            raise InputError(f"The model {self.name!r} has no mask prompts. Adapt it with closeup adapt maskadapt.")
+        prompts = needed_prompts(self)
         if masks.shape[1:] != images.shape[2:]:
             raise InputError(f"Masks of {tuple(masks.shape[1:])} for images of {tuple(images.shape[2:])} pixels.")
         ready = self._ready(images, native=True)

@@ -110,13 +110,21 @@ def prompts_of(tower: ImageTower) -> MaskPrompts | None:
     return prompts if isinstance(prompts, MaskPrompts) else None
 
 
-def check_prompts(clip: Prompted, how: str | None) -> None:
-    """Raise InputError where a region encoder wants mask prompts and the model has none."""
-    if how == "mask-prompt" and prompts_of(clip.tower) is None:
+def needed_prompts(clip: Prompted) -> MaskPrompts:
+    """Return a model's prompts; InputError where it has none."""
+    prompts = prompts_of(clip.tower)
+    if prompts is None:
         raise InputError(
             f"The model {clip.name!r} has no mask prompts. Adapt it with closeup adapt maskadapt, or look at masked "
             "crops."
         )
+    return prompts
+
+
+def check_prompts(clip: Prompted, how: str | None) -> None:
+    """Raise InputError where a region encoder wants mask prompts and the model has none."""
+    if how == "mask-prompt":
+        needed_prompts(clip)
 
 
 def give_prompts(
