@@ -110,6 +110,11 @@ def prompts_of(tower: ImageTower) -> MaskPrompts | None:
     return prompts if isinstance(prompts, MaskPrompts) else None
 
 
+def cut_out_view(clip: Prompted) -> str:
+    """Return the region encoder by which a model sees masks cut out: with its mask prompts where it has some."""
+    return "masked-crop" if prompts_of(clip.tower) is None else "mask-prompt"
+
+
 def needed_prompts(clip: Prompted) -> MaskPrompts:
     """Return a model's prompts; InputError where it has none."""
     prompts = prompts_of(clip.tower)

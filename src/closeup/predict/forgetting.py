@@ -17,7 +17,7 @@ from closeup.data.world.probe import Question, attribute_probe
 from closeup.errors import InputError
 from closeup.evaluate import Retrieval
 from closeup.models.clip import Clip
-from closeup.models.mask_prompt import prompts_of
+from closeup.models.mask_prompt import cut_out_view
 from closeup.models.preprocess import Size
 from closeup.models.routes import Route
 from closeup.models.windows import Window
@@ -140,7 +140,7 @@ def tasks_of(reader: Reader) -> frozenset[str]:
 
 
 def _own(clip: Clip, encoder: str) -> str:
-    return "mask-prompt" if encoder == "masked-crop" and prompts_of(clip.tower) is not None else encoder
+    return cut_out_view(clip) if encoder == "masked-crop" else encoder
 
 
 def _of_regions(report: RegionReport, called: Mapping[str, str]) -> list[Figure]:

@@ -17,7 +17,7 @@ from closeup.geometry import masks_to_boxes
 from closeup.match import score
 from closeup.models.clip import Clip
 from closeup.models.encode_regions import ENCODERS, MASKED_CROPS
-from closeup.models.mask_prompt import check_prompts, prompts_of
+from closeup.models.mask_prompt import check_prompts, cut_out_view
 from closeup.models.preprocess import Size
 from closeup.predict.mask_sources import MaskSource
 from closeup.predict.pixels import BestWords
@@ -51,7 +51,7 @@ class GivenMasksScorer:
     @property
     def looks(self) -> str:
         """The region encoder."""
-        return self.how or ("masked-crop" if prompts_of(self.clip.tower) is None else "mask-prompt")
+        return self.how or cut_out_view(self.clip)
 
     @torch.no_grad()
     def score(

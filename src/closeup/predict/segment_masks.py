@@ -19,7 +19,7 @@ from closeup.heads.mask_proposer import MaskProposer
 from closeup.match import reduce_synonyms, score, word_weights
 from closeup.match.mask_words import ensemble, paint
 from closeup.models.clip import Clip
-from closeup.models.mask_prompt import check_prompts, prompts_of
+from closeup.models.mask_prompt import check_prompts, cut_out_view
 from closeup.models.preprocess import Size, renormalised
 from closeup.predict.provenance import Provenance, describe
 from closeup.predict.scorers import Scores, Tell
@@ -106,7 +106,7 @@ class OvSegScorer:
     @property
     def looks(self) -> str:
         """How CLIP looks at a mask."""
-        return self.how or ("masked-crop" if prompts_of(self.clip.tower) is None else "mask-prompt")
+        return self.how or cut_out_view(self.clip)
 
     @torch.inference_mode()
     def score(

@@ -17,7 +17,7 @@ from closeup.match.detections import Suppression
 from closeup.models.blend import blend
 from closeup.models.clip import Clip
 from closeup.models.load import load
-from closeup.models.mask_prompt import prompts_of
+from closeup.models.mask_prompt import cut_out_view
 from closeup.models.windows import Window
 from closeup.predict.detection_report import DetectionReport
 from closeup.predict.evaluate_detection import evaluate_detection, evaluate_zero_shot_detection
@@ -148,9 +148,7 @@ class Measurements:
 
     def masks_named(self, model: Model) -> RegionReport:
         """Return region recognition from true masks cut out, seen with the model's mask prompts where it has some."""
-        clip = self.clip(model)
-        how = "masked-crop" if prompts_of(clip.tower) is None else "mask-prompt"
-        return self._recognise(model, how, self.scale.size, self.scale.scenes, None)
+        return self._recognise(model, cut_out_view(self.clip(model)), self.scale.size, self.scale.scenes, None)
 
     def segmented(self, name: str, make: Callable[[], Scorer]) -> SegmentationReport:
         """Return mean IoU of a scorer, which is made and asked once for its name."""
