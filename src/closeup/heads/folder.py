@@ -81,9 +81,13 @@ def clip_of(
     return clip
 
 
-def fill(head: nn.Module, folder: Path) -> None:
-    """Copy a folder's weights into a head, in eval mode from then on; ModelError where they do not fit."""
-    state = read_state_dict(folder / HEAD)
+def fill(head: nn.Module, folder: Path, beside: tuple[str, ...] = ()) -> None:
+    """Copy a folder's weights into a head, in eval mode from then on; ModelError where they do not fit.
+
+    Weights whose names begin with one of ``beside`` are not wanted here.
+    """
+    stored = read_state_dict(folder / HEAD)
+    state = {name: tensor for name, tensor in stored.items() if not name.startswith(beside)}
     problems = mismatches(head.state_dict(), state)
     if problems:
         raise ModelError(f"The weights in {str(folder)!r} do not fit their card: {'; '.join(problems[:3])}.")

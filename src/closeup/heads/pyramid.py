@@ -1,4 +1,4 @@
-"""F-ViT's pyramid: four maps of one size, taken from within a plain ViT, brought to four sizes."""
+"""The pyramid of F-ViT and DenseCLIP: four maps of one size, taken from within a plain ViT, brought to four sizes."""
 
 from __future__ import annotations
 
@@ -17,15 +17,18 @@ class VitPyramid(nn.Module):
 
     The first by two transposed convolutions of 2 x 2 with a norm and GELU between them, the second by one, the third as
     it is, the fourth by the maximum of 2 x 2 cells. The norm is over the batch; the official one is over all devices.
+    With ``norms`` each map first has a norm over all channels and cells of a picture, as DenseCLIP has it.
 
     Raises:
         InputError: not four maps.
 
-    Source: ``wusize/CLIPSelf`` ``F-ViT/models/evaclip_vit.py`` (CLIPSelf, arXiv 2310.01403).
+    Source: ``wusize/CLIPSelf`` ``F-ViT/models/evaclip_vit.py`` (CLIPSelf, arXiv 2310.01403);
+    ``raoyongming/DenseCLIP`` ``segmentation/denseclip/models.py`` (arXiv 2112.01518).
     """
 
-    def __init__(self, width: int) -> None:
+    def __init__(self, width: int, *, norms: bool = False) -> None:
         super().__init__()
+        self.norms = nn.ModuleList(nn.GroupNorm(1, width) if norms else nn.Identity() for _ in range(4))
         self.fourfold = nn.Sequential(
             nn.ConvTranspose2d(width, width, 2, stride=2),
             nn.BatchNorm2d(width),
@@ -39,4 +42,5 @@ class VitPyramid(nn.Module):
         """Return the four levels, finest first."""
         if len(maps) != 4:
             raise InputError(f"A pyramid is made of the maps of 4 blocks, not {len(maps)}. Name four blocks.")
+        maps = [norm(each) for norm, each in zip(self.norms, maps, strict=True)]
         return [self.fourfold(maps[0]), self.twofold(maps[1]), maps[2], self.halved(maps[3])]

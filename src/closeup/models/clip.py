@@ -21,6 +21,7 @@ from closeup.models.mask_prompt import encode_prompted, kept_cells, needed_promp
 from closeup.models.mask_tokens import encode_mask_tokens
 from closeup.models.precision import PARITY, bf16_is_fast, check_precision, parity
 from closeup.models.preprocess import Preprocess, Size
+from closeup.models.reading import Reading
 from closeup.models.routes import Route, get_route
 from closeup.models.token_tower import TokenTower
 from closeup.models.tower import ImageTower
@@ -276,6 +277,16 @@ class Clip:
         with self._cast():
             levels, maps = self.tower.features_and_dense(self._ready(images), blocks, get_route(route))
         return [_finished(level, False) for level in levels], _finished(maps, normalize)
+
+    def read(self, images: Images, blocks: Sequence[int], *, route: str | Route = "value") -> Reading:
+        """Return the maps after the given blocks, the pooled embedding and the dense map, from one pass.
+
+        Nothing is normalised. A ViT's last block is as the route leaves it.
+        """
+        with self._cast():
+            levels, pooled, dense = self.tower.read(self._ready(images), blocks, get_route(route))
+        finished = [_finished(level, False) for level in levels]
+        return Reading(finished, _finished(pooled, False), _finished(dense, False))
 
     def encode_tokens(self, tokens: TokenIds, *, normalize: bool = True) -> Embeddings:
         """Return the embeddings of tokenised texts; differentiable, and under the caller's autocast if there is one."""

@@ -57,15 +57,13 @@ class ResNetTower(StageTower):
             return pool_no_query(self._pool, features)
         return pool_every_query(self._pool, features, self._positions(features))[1]
 
-    def pooled_and_dense(self, images: Images, route: Route) -> tuple[Embeddings, DenseMap]:
-        """Return the pool's token 0 and the map, from one pass.
+    def both_of(self, features: Float[Tensor, "batch channels rows cols"], route: Route) -> tuple[Embeddings, DenseMap]:
+        """Return the pool's token 0 and the map.
 
         With the route ``attention`` they are DenseCLIP's ``z_global`` and ``z_map``. With ``value`` token 0, the
         mean of the cells, goes the way of every cell: value and output projection, so it is the mean of the map.
         """
-        name = self.check_route(route)
-        features = self.last_map(images)
-        if name == "value":
+        if self.check_route(route) == "value":
             dense = pool_no_query(self._pool, features)
             return dense.mean(dim=(2, 3)), dense
         return pool_every_query(self._pool, features, self._positions(features))

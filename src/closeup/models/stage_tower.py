@@ -8,8 +8,9 @@ from collections.abc import Sequence
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from closeup._types import DenseMap, Images
+from closeup._types import DenseMap, Embeddings, Images
 from closeup.errors import InputError, suggest
+from closeup.models.reading import Reading
 from closeup.models.routes import Route
 from closeup.models.token_tower import check_block
 from closeup.models.tower import ImageTower
@@ -45,6 +46,12 @@ class StageTower(ImageTower):
     def map_of(self, features: Float[Tensor, "batch channels rows cols"], route: Route) -> DenseMap:
         """Return the joint-space map of what the head sees."""
 
+    @abstractmethod
+    def both_of(
+        self, features: Float[Tensor, "batch channels rows cols"], route: Route
+    ) -> tuple[Embeddings, DenseMap]:
+        """Return the pooled embedding and the joint-space map of what the head sees."""
+
     def after(self, features: Float[Tensor, "batch channels rows cols"]) -> Float[Tensor, "batch _ rows cols"]:
         """Return what the head sees of the last stage's output: itself, unless the family has a layer between them."""
         return features
@@ -59,11 +66,27 @@ class StageTower(ImageTower):
         self, images: Images, blocks: Sequence[int], route: Route
     ) -> tuple[list[Float[Tensor, "batch _ _ _"]], DenseMap]:
         """Return the outputs of the given stages and the joint-space map, from one pass."""
+        chosen, last = self._with_last(images, blocks, route)
+        return chosen, self.map_of(last, route)
+
+    def read(self, images: Images, blocks: Sequence[int], route: Route) -> Reading:
+        """Return the outputs of the given stages, the pooled embedding and the joint-space map, from one pass."""
+        chosen, last = self._with_last(images, blocks, route)
+        return Reading(chosen, *self.both_of(last, route))
+
+    def pooled_and_dense(self, images: Images, route: Route) -> tuple[Embeddings, DenseMap]:
+        """Return the pooled embedding and the map of the last stage, from one pass."""
+        self.check_route(route)
+        return self.both_of(self.last_map(images), route)
+
+    def _with_last(
+        self, images: Images, blocks: Sequence[int], route: Route
+    ) -> tuple[list[Float[Tensor, "batch _ _ _"]], Float[Tensor, "batch channels rows cols"]]:
+        """Return the outputs of the given stages, and what the head sees."""
         self.check_route(route)
         self.grid(images)
         maps = self.features(images, range(self.depth))
-        chosen = [maps[check_block(block, self.depth)] for block in blocks]
-        return chosen, self.map_of(self.after(maps[-1]), route)
+        return [maps[check_block(block, self.depth)] for block in blocks], self.after(maps[-1])
 
     def last_map(self, images: Images) -> Float[Tensor, "batch channels rows cols"]:
         """Return the map that the head sees, one cell per patch; InputError where the patch does not divide a side."""

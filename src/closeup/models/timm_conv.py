@@ -68,10 +68,8 @@ class ConvTower(StageTower):
         """Return the head at each cell, whichever the route."""
         return self._each_cell(features)
 
-    def pooled_and_dense(self, images: Images, route: Route) -> tuple[Embeddings, DenseMap]:
+    def both_of(self, features: Float[Tensor, "batch channels rows cols"], route: Route) -> tuple[Embeddings, DenseMap]:
         """Return the head on the mean of the last map, and the head at each of its cells."""
-        self.check_route(route)
-        features = self.last_map(images)
         return self._head(features), self._each_cell(features)
 
     def stem(self, images: Images) -> Float[Tensor, "batch channels rows cols"]:

@@ -13,6 +13,7 @@ from torch.utils.checkpoint import checkpoint
 
 from closeup._types import DenseMap, Embeddings, Images
 from closeup.errors import InputError
+from closeup.models.reading import Reading
 from closeup.models.routes import AttentionRoute, Block, Grid, Route, Tokens
 from closeup.models.tower import ImageTower
 from closeup.models.windows import Window, WindowedBlock, window_grid
@@ -127,6 +128,21 @@ class TokenTower(ImageTower):
 
         Unlike in ``features``, the last block's are as the route leaves them: what the dense map is projected from.
         """
+        levels, last = self._routed(images, blocks, route)
+        return levels, as_map(self.project(last[:, self.prefix :]), self.grid(images))
+
+    def read(self, images: Images, blocks: Sequence[int], route: Route) -> Reading:
+        """Return the patch tokens after the given blocks as maps, pooled embedding and map, from one pass.
+
+        The last block's are as the route leaves them.
+        """
+        levels, last = self._routed(images, blocks, route)
+        return Reading(levels, self.pool(last), as_map(self.project(last[:, self.prefix :]), self.grid(images)))
+
+    def _routed(
+        self, images: Images, blocks: Sequence[int], route: Route
+    ) -> tuple[list[Float[Tensor, "batch channels rows cols"]], Tokens]:
+        """Return the patch tokens after the given blocks as maps, and all tokens as the route leaves them."""
         wanted = [check_block(block, self.depth) for block in blocks]
         grid = self.grid(images)
         tokens = self.embed(images)
@@ -135,9 +151,9 @@ class TokenTower(ImageTower):
             tokens = self.run(index, tokens, grid)
             if index in wanted:
                 outputs[index] = as_map(tokens[:, self.prefix :], grid)
-        last = route(self.last_block(grid), tokens)[:, self.prefix :]
-        outputs[self.depth - 1] = as_map(last, grid)
-        return [outputs[index] for index in wanted], as_map(self.project(last), grid)
+        last = route(self.last_block(grid), tokens)
+        outputs[self.depth - 1] = as_map(last[:, self.prefix :], grid)
+        return [outputs[index] for index in wanted], last
 
     def tokens(self, images: Images, window: Grid | None = None) -> Tokens:
         """Return the input of the last block; the blocks before it attend in windows of those rows and columns."""

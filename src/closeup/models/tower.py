@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from closeup._types import DenseMap, Embeddings, Images
 from closeup.errors import InputError
+from closeup.models.reading import Reading
 from closeup.models.routes import Grid, Route, get_route
 from closeup.models.windows import Window, window_grid
 
@@ -74,6 +75,10 @@ class ImageTower(ABC):
         self, images: Images, blocks: Sequence[int], route: Route
     ) -> tuple[list[Float[Tensor, "batch channels rows cols"]], DenseMap]:
         """Return the outputs of the given blocks and the joint-space map, from one pass."""
+
+    @abstractmethod
+    def read(self, images: Images, blocks: Sequence[int], route: Route) -> Reading:
+        """Return the outputs of the given blocks, the pooled embedding and the joint-space map, from one pass."""
 
     @property
     def native_grid(self) -> Grid:

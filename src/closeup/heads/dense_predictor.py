@@ -1,0 +1,120 @@
+"""A trained DenseCLIP as a folder: image tower, head and embedded words in one; no text tower is needed to use it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+
+from closeup.heads.denseclip import DenseClip
+from closeup.heads.denseclip_config import DenseClipConfig
+from closeup.heads.folder import clip_of, fill, head_folder, read_head_card
+from closeup.heads.prompting import SEEING, Prompting
+from closeup.heads.tower_backbone import TowerBackbone
+from closeup.heads.trained import KEYS, TrainedHead, save_head
+from closeup.models.clip import Clip
+from closeup.models.image_tower import image_tower, resized_tower
+from closeup.models.load import chosen_device
+from closeup.text import Vocabulary, build_bank
+from closeup.text.prompts import LearnedContexts
+
+
+CONTEXTS = "prompting.contexts."
+"""The beginning of the names of what training alone needs."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class DensePredictor(TrainedHead):
+    """A DenseCLIP of a closed list of words; ``clip`` is the one that it was made from, or its image tower alone."""
+
+    head: DenseClip
+
+    @property
+    def outlines(self) -> bool:
+        """Label maps, or masks, are all that it learns from."""
+        return True
+
+    @property
+    def paces(self) -> dict[str, float]:
+        """The image tower learns more slowly than the rest."""
+        return {"backbone.": self.head.config.backbone_pace}
+
+
+def new_dense_predictor(
+    clip: Clip,
+    words: Sequence[str],
+    novel: Sequence[bool],
+    *,
+    templates: str,
+    size: int,
+    config: Mapping[str, Any],
+) -> DensePredictor:
+    """Return an untrained DenseCLIP of words; ``novel`` is of no account, for it learns all of them.
+
+    Raises:
+        ModelError: a ViT of fewer than four blocks, or a text tower that contexts cannot go through.
+    """
+    settings = DenseClipConfig().replace(**config)
+    prompting = None
+    if settings.language:
+        bank = build_bank(clip, Vocabulary(words), templates=templates)
+        contexts = _contexts(clip, words, settings)
+        prompting = Prompting(bank.embeddings if contexts is None else contexts()[0].detach(), contexts, settings)
+    backbone = TowerBackbone(resized_tower(clip, size), settings)
+    head = DenseClip(backbone, prompting, len(words), settings).to(clip.device)
+    return DensePredictor(head, clip, size, "untrained", tuple(words), tuple(novel), templates)
+
+
+def save_dense_predictor(
+    predictor: DensePredictor,
+    folder: str | Path,
+    card: Mapping[str, Any] | None = None,
+    *,
+    dtype: Literal["fp32", "fp16"] = "fp32",
+) -> Path:
+    """Write all that it takes to use it, the words as they are embedded now. The folder appears whole or not at all.
+
+    Raises:
+        InputError: the folder holds something else.
+    """
+    if predictor.head.prompting is not None:
+        predictor.head.prompting.fix()
+    told = predictor.head.backbone.clip.config
+    tower = {"model_cfg": {**told["model_cfg"], "text_cfg": {}}, "preprocess_cfg": told.get("preprocess_cfg", {})}
+    return save_head(predictor, folder, {**(card or {}), "tower": tower}, dtype=dtype)
+
+
+def load_dense_predictor(
+    name: str | Path, *, device: str | torch.device = "auto", precision: str = "auto", clip: Clip | None = None
+) -> DensePredictor:
+    """Load a DenseCLIP in eval mode. No CLIP is loaded, unless its prompts see the picture and need a text tower.
+
+    ``name`` is a folder, or the name of one that ships; ``clip`` is the CLIP of its card, where that is elsewhere now.
+
+    Raises:
+        ModelError: there is none, or the CLIP that is needed is another one than it was trained on.
+    """
+    folder = head_folder(name)
+    card = read_head_card(folder, {DenseClip.kind: (*KEYS, "tower")})
+    config = DenseClipConfig().replace(**card["config"])
+    words, size = tuple(card["words"]), card["size"]
+    tower = image_tower(card["tower"], name=card["clip"]["name"], precision=precision).to(chosen_device(device))
+    whole, prompting = tower, None
+    if config.language:
+        contexts = None
+        if config.prompts in SEEING:
+            whole = clip_of(card, folder, clip, device=device, precision=precision)
+            contexts = _contexts(whole, words, config)
+        prompting = Prompting(torch.zeros(len(words), tower.dim), contexts, config)
+    head = DenseClip(TowerBackbone(tower, config), prompting, len(words), config)
+    # What contexts had learned is in the words; without a text tower they are of no use.
+    fill(head, folder, beside=() if config.prompts in SEEING else (CONTEXTS,))
+    novel = tuple(card["novel"])
+    return DensePredictor(head.to(tower.device), whole, size, str(name), words, novel, card["templates"])
+
+
+def _contexts(clip: Clip, words: Sequence[str], config: DenseClipConfig) -> LearnedContexts | None:
+    return LearnedContexts(clip, words, config.contexts, std=config.context_std) if config.contexts else None

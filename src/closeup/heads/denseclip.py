@@ -1,0 +1,99 @@
+"""DenseCLIP: scores of words at every place of a picture guide a segmenter that learns with its backbone.
+
+    levels, z, Z = tower(picture)
+    t            = words, as far as they know of the picture             ``prompting``
+    score        = cos(Z, t)                                             at each cell of the dense map
+    logits       = SemanticFPN(levels, score beside one of them)
+    loss         = CE(logits) + 0.4 * CE(score / 0.07)
+
+Source: Rao et al., DenseCLIP, CVPR 2022 (arXiv 2112.01518); ``raoyongming/DenseCLIP``
+``segmentation/denseclip/denseclip.py``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import ClassVar, Literal
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+
+from closeup._types import IGNORE, DenseMap, Images
+from closeup.heads.denseclip_config import DenseClipConfig
+from closeup.heads.prompting import Prompting
+from closeup.heads.semantic_fpn import SemanticFpn
+from closeup.heads.tower_backbone import TowerBackbone
+
+
+class DenseClip(nn.Module):
+    """A segmenter of ``words`` words on a backbone; ``prompting`` is None for a plain pyramid without language."""
+
+    kind: ClassVar[str] = "denseclip"
+
+    def __init__(
+        self, backbone: TowerBackbone, prompting: Prompting | None, words: int, config: DenseClipConfig | None = None
+    ) -> None:
+        super().__init__()
+        self.config = config = config or DenseClipConfig()
+        self.backbone, self.prompting = backbone, prompting
+        widths = list(backbone.widths)
+        if prompting is not None:
+            widths[backbone.score_level] += words
+        self.fpn = SemanticFpn(
+            widths, words, channels=config.channels, hidden=config.hidden, dropout=config.dropout
+        )
+
+    def forward(self, batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Return ``loss`` and its parts, of ``images`` and their ``labels``, IGNORE where nothing is to be learned."""
+        logits, scores = self.read(batch["images"])
+        losses = {"pixels": pixel_loss(logits, batch["labels"], self.config.average)}
+        loss = losses["pixels"]
+        if scores is not None and self.config.auxiliary:
+            divided = scores / self.config.temperature
+            losses["scores"] = pixel_loss(divided, batch["labels"], self.config.average)
+            loss = loss + self.config.auxiliary * losses["scores"]
+        return {"loss": loss, **losses}
+
+    def read(
+        self, images: Images
+    ) -> tuple[Float[Tensor, "batch words _rows _cols"], Float[Tensor, "batch words rows cols"] | None]:
+        """Return logits of words at the cells of the finest level, and the score map if there is one."""
+        levels, pooled, dense = self.backbone(images)
+        if self.prompting is None or pooled is None or dense is None:
+            return self.fpn(levels).float(), None
+        scores = score_map(dense, self.prompting(pooled, dense))
+        joined = scores / self.config.temperature if self.config.scores == "divided" else scores
+        place = self.backbone.score_level
+        levels[place] = torch.cat([levels[place], joined.to(levels[place])], dim=1)
+        return self.fpn(levels).float(), scores
+
+
+def score_map(
+    dense: DenseMap, words: Float[Tensor, "one_or_batch words dim"]
+) -> Float[Tensor, "batch words rows cols"]:
+    """Return the cosine of every word with every cell; one row of words does for all pictures.
+
+    In full precision whatever autocast is on: half precision has 2 to 3 digits.
+    """
+    with torch.autocast(dense.device.type, enabled=False):
+        cells, words = F.normalize(dense.float(), dim=1), F.normalize(words.float(), dim=2)
+        scores = words.expand(len(dense), -1, -1) @ cells.flatten(2)
+    return scores.unflatten(2, dense.shape[2:])
+
+
+def pixel_loss(
+    logits: Float[Tensor, "batch words _rows _cols"],
+    labels: Int[Tensor, "batch height width"],
+    average: Literal["valid", "all"] = "valid",
+) -> Float[Tensor, ""]:
+    """Return the cross entropy of logits, brought to the labels' size, over the labelled pixels; 0 where none is.
+
+    With ``average`` "all" the sum is divided by the number of all pixels, the ignored ones too, as mmsegmentation 0.19
+    does below the official code.
+    """
+    grown = F.interpolate(logits.float(), labels.shape[1:], mode="bilinear", align_corners=False)
+    total = F.cross_entropy(grown, labels, ignore_index=IGNORE, reduction="sum")
+    count = labels.numel() if average == "all" else (labels != IGNORE).sum().clamp(min=1)
+    return total / count

@@ -1,0 +1,64 @@
+"""A CLIP's image tower as the backbone of a dense predictor: all of it learns, and its maps come at four sizes."""
+
+from __future__ import annotations
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from closeup._types import Images
+from closeup.heads.backbone import tapped
+from closeup.heads.denseclip_config import DenseClipConfig
+from closeup.heads.pyramid import VitPyramid
+from closeup.models.blocks import reached
+from closeup.models.clip import Clip
+from closeup.models.reading import Reading
+from closeup.models.stage_tower import StageTower
+from closeup.models.vit import VitTower
+
+
+class TowerBackbone(nn.Module):
+    """The image tower of a CLIP without a text tower (``models.image_tower``), which learns from here on.
+
+    Of a tower of stages the four maps are its own, of a ViT those of four blocks, brought to four sizes by a pyramid
+    with norms over each picture. ``score_level`` is the level whose cells are the dense map's. Where words are not
+    wanted (``language``), the tower's maps are all that is computed, and what only the joint space needs is frozen.
+
+    Source: ``raoyongming/DenseCLIP`` ``segmentation/denseclip/models.py``.
+    """
+
+    def __init__(self, clip: Clip, config: DenseClipConfig) -> None:
+        super().__init__()
+        self.clip, self._route, self._language = clip, config.route, config.language
+        self.visual = clip.tower.visual.requires_grad_(True)
+        if isinstance(clip.tower, VitTower):
+            clip.tower.positions, clip.tower.class_embedding = "bilinear", config.class_embedding
+        staged = isinstance(clip.tower, StageTower)
+        self.blocks = config.blocks or ((0, 1, 2, 3) if staged else tapped(clip.blocks))
+        self.score_level = 3 if staged else 2
+        sample = torch.zeros(1, 3, *clip.image_size, device=clip.device)
+        with torch.enable_grad():
+            found = self._read(sample)
+            named = dict(self.visual.named_parameters())
+            output = torch.stack([part.sum() for part in _parts(found)]).sum()
+            learned = reached(output, named)
+        for name in named.keys() - learned.keys():
+            named[name].requires_grad_(False)
+        self.widths = [level.shape[1] for level in found.levels]
+        self.spread: nn.Module = nn.Identity() if staged else VitPyramid(self.widths[0], norms=True)
+        finest = clip.patch / (8 if staged else 4)
+        self.strides = [finest * 2**level for level in range(4)]
+
+    def forward(self, images: Images) -> Reading:
+        """Return the four maps, finest first, and where words are wanted the embedding of the picture and its map."""
+        found = self._read(images)
+        return found._replace(levels=list(self.spread(found.levels)))
+
+    def _read(self, images: Images) -> Reading:
+        if self._language:
+            return self.clip.read(images, self.blocks, route=self._route)
+        return Reading(self.clip.features(images, self.blocks), None, None)
+
+
+def _parts(found: Reading) -> list[Float[Tensor, "..."]]:
+    return [*found.levels, *(part for part in (found.pooled, found.dense) if part is not None)]
