@@ -1,0 +1,119 @@
+from __future__ import annotations
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from closeup._types import IGNORE
+from closeup.heads.context_decoder import ContextDecoder
+from closeup.heads.denseclip import pixel_loss, score_map
+from closeup.heads.denseclip_config import DenseClipConfig
+from closeup.heads.prompting import Prompting, memory
+from closeup.heads.pyramid import VitPyramid
+from closeup.heads.semantic_fpn import SemanticFpn
+from closeup.errors import ConfigError
+from goldens import Golden, assert_close, cases
+
+DECODER_KEYS = {
+    "memory_proj.": "memory.",
+    "text_proj.": "queries.",
+    "out_proj.": "answer.",
+    "decoder.": "layers.",
+    ".self_attn.": ".self_attention.",
+    ".cross_attn.": ".cross_attention.",
+    ".q_proj.": ".query.",
+    ".k_proj.": ".key.",
+    ".v_proj.": ".value.",
+    ".proj.": ".out.",
+    ".norm1.": ".norms.0.",
+    ".norm2.": ".norms.1.",
+    ".norm3.": ".norms.2.",
+    ".mlp.": ".feed_forward.",
+}
+
+
+def decoder_of(golden: Golden) -> ContextDecoder:
+    config = golden.config["context_decoder"]
+    decoder = ContextDecoder(
+        config["visual_dim"],
+        config["visual_dim"],
+        width=config["transformer_width"],
+        heads=config["transformer_heads"],
+        layers=config["transformer_layers"],
+        dropout=config["dropout"],
+    )
+    state = {}
+    for name, tensor in golden.weights("w/context_decoder.").items():
+        for theirs, ours in DECODER_KEYS.items():
+            name = name.replace(theirs, ours, 1) if name.startswith(theirs) or theirs[0] == "." else name
+        state[name] = tensor
+    decoder.load_state_dict(state)
+    return decoder.eval()
+
+
+@pytest.mark.parametrize("golden", cases("denseclip_text"))
+@torch.no_grad()
+def test_context_decoder_score_map_and_where_it_joins_are_the_official(golden: Golden) -> None:
+    before, pooled, dense = golden["out/text_embeddings_before"], golden["in/z_global"], golden["in/z_map"]
+    seen = memory(pooled, dense)
+    assert_close(seen, golden["out/visual_context"])
+    words = before.expand(len(pooled), -1, -1)
+    answer = decoder_of(golden)(words, seen)
+    assert_close(answer, golden["out/text_diff"])
+    moved = words + golden["w/gamma"] * answer
+    assert_close(moved, golden["out/text_embeddings_after"])
+    scores = score_map(dense, moved)
+    assert_close(scores, golden["out/score_map"])
+    level = golden[f"in/c{golden.config['score_concat_index'] + 2}"]
+    assert_close(torch.cat([level, scores], dim=1), golden["out/concat"])
+
+
+@pytest.mark.parametrize("golden", cases("denseclip_text"))
+def test_auxiliary_loss_and_its_gradient_are_the_official(golden: Golden) -> None:
+    config = golden.config
+    prompting = Prompting(
+        golden["out/text_embeddings_before"][0],
+        None,
+        DenseClipConfig(
+            contexts=0,
+            decoder_width=config["context_decoder"]["transformer_width"],
+            decoder_heads=config["context_decoder"]["transformer_heads"],
+            decoder_layers=config["context_decoder"]["transformer_layers"],
+        ),
+    )
+    prompting.decoder.load_state_dict(decoder_of(golden).state_dict())
+    prompting.gamma.data.copy_(golden["w/gamma"])
+    prompting.eval()
+    scores = score_map(golden["in/z_map"], prompting(golden["in/z_global"], golden["in/z_map"]))
+    labels = golden["in/labels"][:, 0]
+    labels = torch.where(labels == 255, IGNORE, labels)
+    loss = golden.meta["constants"]["loss_weight"] * pixel_loss(scores / config["tau"], labels, "all")
+    assert_close(loss, golden["out/aux_loss_weighted"])
+    loss.backward()
+    assert prompting.gamma.grad is not None
+    assert_close(prompting.gamma.grad, golden["out/aux_grad_gamma"])
+    valid = pixel_loss(scores / config["tau"], labels, "valid")
+    share = float((labels != IGNORE).float().mean())
+    assert_close(valid * share * golden.meta["constants"]["loss_weight"], golden["out/aux_loss_weighted"])
+
+
+@pytest.mark.parametrize("golden", cases("denseclip_vit"))
+@torch.no_grad()
+def test_the_pyramid_of_a_vit_is_the_official(golden: Golden) -> None:
+    pyramid = VitPyramid(golden.config["model"]["width"], norms=True).eval()
+    places = {"fpn1.0": "norms.0", "fpn2.0": "norms.1", "fpn3": "norms.2", "fpn4.0": "norms.3"}
+    places |= {f"fpn1.{step}": f"fourfold.{step - 1}" for step in (1, 2, 4)} | {"fpn2.1": "twofold"}
+    state = {
+        f"{ours}.{name.removeprefix(theirs + '.')}": tensor
+        for theirs, ours in places.items()
+        for name, tensor in golden.weights().items()
+        if name.startswith(theirs + ".")
+    }
+    pyramid.load_state_dict(state)
+    # The tower's part of it is tests/models/test_vit.py.
+    maps = [torch.randn(2, golden.config["model"]["width"], 4, 6) for _ in range(4)]
+    first, second, third, fourth = pyramid(maps)
+    assert [tuple(level.shape[2:]) for level in (first, second, third, fourth)] == [(16, 24), (8, 12), (4, 6), (2, 3)]
+    weights = golden.weights()
+    assert_close(third, F.group_norm(maps[2], 1, weights["fpn3.weight"], weights["fpn3.bias"]))
