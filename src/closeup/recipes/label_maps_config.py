@@ -47,7 +47,7 @@ def paper_resnet(images: int) -> Settings:
     80,000 steps of 32 pictures of 512 px, AdamW at 1e-4 with decay 1e-4, 1500 steps of warm-up, a polynomial fall to
     1e-6.
 
-    Source: ``raoyongming/DenseCLIP`` ``segmentation/configs/denseclip_fpn_res50_512x512_80k.py``.
+    Source: ``raoyongming/DenseCLIP`` ``segmentation/configs``, of ResNets.
     """
     training = TrainConfig(
         steps=80_000,
@@ -70,7 +70,7 @@ def paper_vit(images: int) -> Settings:
 
     There a picture's longest side is at most 3.2 times the canvas, here 4 times as for the others.
 
-    Source: ``raoyongming/DenseCLIP`` ``segmentation/configs/denseclip_fpn_vit-b_640x640_80k.py``.
+    Source: ``raoyongming/DenseCLIP`` ``segmentation/configs``, of ViT-B/16.
     """
     seen, training, head = paper_resnet(images)
     return seen.replace(size=640), training, head
@@ -79,10 +79,18 @@ def paper_vit(images: int) -> Settings:
 def tiny(images: int) -> Settings:
     """Return what suits a head on tiny and the world: four visits to each of a number of pictures, narrow, 128 px."""
     _, training, _ = paper_resnet(images)
-    rhythm = {"workers": 2, "log_every": 25, "save_every": 250}
     return (
         LabelMapConfig(size=128, jitter=(0.75, 1.5), colours=False),
-        replace(training, steps=4 * ceil(images / 8), batch_size=8, rate=1e-3, warmup=50, **rhythm),
+        replace(
+            training,
+            steps=4 * ceil(images / 8),
+            batch_size=8,
+            rate=1e-3,
+            warmup=50,
+            workers=2,
+            log_every=25,
+            save_every=250,
+        ),
         {"channels": 64, "hidden": 64, "contexts": 4},
     )
 

@@ -22,7 +22,8 @@ def warmup_polynomial(step: int, *, steps: int, warmup: int, final: float = 0.0)
 
     The warm-up is part of the fall: it rises linearly to where the fall has come by then.
     """
-    fall = final + (1 - final) * max(1 - step / steps, 0.0) ** POWER
+    left: float = max(1 - step / steps, 0.0) ** POWER
+    fall = final + (1 - final) * left
     return fall * (step + 1) / warmup if step < warmup else fall
 
 
