@@ -1,4 +1,4 @@
-"""Regions of a label map: all pixels of one label together."""
+"""Regions of a label map, all pixels of one label together; and a label map of regions."""
 
 from __future__ import annotations
 
@@ -29,6 +29,22 @@ def with_map_regions(record: Record) -> Record:
         labels=torch.tensor(labels, dtype=torch.long),
         attributes=(),
     )
+
+
+def label_map_of(record: Record) -> LabelMap:
+    """Return a record's label map, or one painted from its masks: smaller ones over larger, IGNORE where there is none.
+
+    Raises:
+        DataError: there is neither a label map nor labelled masks.
+    """
+    if record.label_map is not None:
+        return record.label_map
+    if record.masks is None or record.labels is None:
+        raise DataError(f"Record {record.id!r} has no label map and no labelled masks. Give a data set that has them.")
+    label_map = torch.full(record.masks.shape[1:], IGNORE)
+    for row in record.masks.flatten(1).sum(dim=1).argsort(descending=True, stable=True).tolist():
+        label_map[record.masks[row]] = record.labels[row]
+    return label_map
 
 
 def present_labels(label_map: LabelMap) -> list[int]:

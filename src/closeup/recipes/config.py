@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
 from closeup.errors import ConfigError, suggest
+from closeup.recipes.schedule import DECAYS
 from closeup.recipes.trackers import check_trackers
 
 OPTIMIZERS = ("adamw", "muon", "sgd")
@@ -19,7 +20,8 @@ class TrainConfig:
     """Steps, batch, rates and rhythm of a training; what is trained is the recipe's affair.
 
     ``batch_size`` counts pictures of one optimiser step over all processes. The rate rises over ``warmup``
-    steps and falls on a cosine to ``final_rate`` times ``rate``. ``betas[0]`` is the momentum of ``sgd``.
+    steps and falls to ``final_rate`` times ``rate``, on the curve that ``decay`` names: a cosine, or a power of what is
+    left (``polynomial``). ``betas[0]`` is the momentum of ``sgd``.
     ``precision`` ``auto`` is bf16 autocast where the machine is faster at it. ``accumulate`` is the number of parts
     that a batch is computed in, one after the other, to save memory; the step is the same. ``trackers`` are told every
     line of the log: ``tensorboard`` or any other that Accelerate knows.
@@ -37,6 +39,7 @@ class TrainConfig:
     epsilon: float = 1e-6
     warmup: int = 0
     final_rate: float = 0.0
+    decay: str = "cosine"
     clip_norm: float | None = None
     accumulate: int = 1
     precision: str = "auto"
@@ -55,6 +58,7 @@ class TrainConfig:
         "weight_decay",
         "warmup",
         "final_rate",
+        "decay",
         "accumulate",
         "seed",
     )
@@ -71,7 +75,7 @@ class TrainConfig:
             raise ConfigError(f"`rate` must be positive, but got {self.rate}.")
         if self.batch_size % self.accumulate:
             raise ConfigError(f"`accumulate` ({self.accumulate}) must divide `batch_size` ({self.batch_size}).")
-        for name, choices in (("optimizer", OPTIMIZERS), ("precision", PRECISIONS)):
+        for name, choices in (("optimizer", OPTIMIZERS), ("precision", PRECISIONS), ("decay", DECAYS)):
             value = getattr(self, name)
             if value not in choices:
                 raise ConfigError(f"Unknown {name} {value!r}. {suggest(str(value), choices)}")

@@ -18,8 +18,9 @@ from closeup.data.map_regions import with_map_regions
 from closeup.data.record import Reader, Record
 from closeup.errors import DataError
 from closeup.models.clip import Clip
+from closeup.recipes.detection_config import DetectionConfig
+from closeup.recipes.head_recipe import Headed, HeadRecipe
 from closeup.recipes.order import visited
-from closeup.recipes.recipe import Recipe
 from closeup.recipes.view import View, drawn_view, mirrored
 
 
@@ -37,7 +38,7 @@ class Sample:
     masks: Bool[Tensor, "count height width"] | None = None
 
 
-class Detection(Recipe):
+class Detection(HeadRecipe):
     """Boxes of known words teach a head, whose ``forward`` gives the losses of a batch of canvases.
 
     ``words`` says for each of the reader's labels which of the head's words it is, None for those that are not learned:
@@ -54,7 +55,7 @@ class Detection(Recipe):
     """
 
     name: ClassVar[str] = "detection"
-    divisible: ClassVar[bool] = False
+    lesson: ClassVar[str] = "a box"
 
     def __init__(
         self,
@@ -73,10 +74,10 @@ class Detection(Recipe):
     ) -> None:
         if len(reader) == 0:
             raise DataError("The data set is empty. Give pictures with boxes.")
-        self.module = head
-        self._clip, self._reader, self._size, self._seed, self._probe = clip, reader, size, seed, probe
+        super().__init__(head, paces, probe)
+        self._clip, self._reader, self._size, self._seed = clip, reader, size, seed
         self._words = torch.tensor([-1 if word is None else word for word in words])
-        self._jitter, self._flip, self._masks, self._paces = jitter, flip, masks, dict(paces or {})
+        self._jitter, self._flip, self._masks = jitter, flip, masks
 
     def trainable(self) -> dict[str, nn.Parameter]:
         """Return every parameter of the head."""
@@ -84,11 +85,7 @@ class Detection(Recipe):
 
     def decays(self, name: str, parameter: nn.Parameter) -> bool:
         """Return whether weight decay applies: to matrices at the full pace."""
-        return super().decays(name, parameter) and not name.startswith(tuple(self._paces))
-
-    def pace(self, name: str) -> float:
-        """Return the factor of the first of ``paces`` that a parameter's name begins with."""
-        return next((pace for start, pace in self._paces.items() if name.startswith(start)), 1.0)
+        return super().decays(name, parameter) and not name.startswith(tuple(self.paces))
 
     def sample(self, position: int) -> Sample:
         """Return a canvas and the boxes on it whose words are learned."""
@@ -103,8 +100,7 @@ class Detection(Recipe):
         else:
             view = drawn_view(picture.size, self._size, float(rng.uniform(*self._jitter)), rng)
             canvas = PIL.Image.new("RGB", (self._size, self._size))
-            # Cutting before resizing spares the parts that are not seen.
-            canvas.paste(picture.resize(view.shown, PIL.Image.Resampling.BICUBIC, box=view.seen))
+            canvas.paste(view.picture(picture))
             image, _ = self._clip.preprocess(canvas, policy="longest-pad-corner", size=self._size)
         boxes, (width, height) = view.boxes(boxes), view.shown
         large = ((boxes[:, 2:] - boxes[:, :2]) >= 1).all(dim=1)
@@ -123,9 +119,9 @@ class Detection(Recipe):
             "owners": torch.arange(len(samples)).repeat_interleave(counts),
         }
 
-    def evaluate(self) -> dict[str, float]:
-        """Return what the probe measures."""
-        return dict(self._probe()) if self._probe is not None else {}
+    def teaches(self, sample: Sample) -> bool:
+        """Return whether there is a box of a learned word."""
+        return len(sample.boxes) > 0
 
     def _known(self, record: Record) -> tuple[Boxes, Labels, Masks]:
         """Return the boxes that are learned from, their words, and their masks (empty ones unless asked for)."""
@@ -142,3 +138,21 @@ class Detection(Recipe):
         if record.masks is None:
             raise DataError(f"Record {record.id!r} has no masks. Give a data set that has them, or learn from boxes.")
         return boxes[kept], words[kept], record.masks[kept]
+
+
+def boxes_teach(
+    clip: Clip, made: Headed, reader: Reader, words: Sequence[int | None], config: DetectionConfig, seed: int
+) -> Detection:
+    """Return the recipe in which a data set's boxes, and the masks if the head outlines, teach a new head."""
+    return Detection(
+        clip,
+        made.head,
+        reader,
+        words,
+        size=config.size,
+        jitter=(config.jitter[0], config.jitter[1]) if config.jitter else None,
+        flip=config.flip,
+        masks=made.outlines,
+        paces=made.paces,
+        seed=seed,
+    )

@@ -11,12 +11,30 @@ from closeup.config import Config
 from closeup.errors import ConfigError
 from closeup.recipes.config import TrainConfig
 
-Settings: TypeAlias = tuple["DetectionConfig", TrainConfig, Mapping[str, Any]]
+Settings: TypeAlias = tuple["SeenConfig", TrainConfig, Mapping[str, Any]]
 """What is seen, how it is trained, and changes of the head."""
 
 
 @dataclass(frozen=True)
-class DetectionConfig(Config):
+class SeenConfig(Config):
+    """What every head's training tells of its pictures and words.
+
+    Raises:
+        ConfigError: a value outside its range.
+    """
+
+    size: int
+    """Side of the canvas in pixels."""
+    templates: str
+    """The sentences around a word."""
+
+    def __post_init__(self) -> None:
+        if self.size < 1:
+            raise ConfigError(f"`size` must be a side in pixels, but got {self.size}.")
+
+
+@dataclass(frozen=True)
+class DetectionConfig(SeenConfig):
     """The pictures that a head sees, and the sentences around its words.
 
     Raises:
@@ -35,8 +53,7 @@ class DetectionConfig(Config):
     """The sentences around a word."""
 
     def __post_init__(self) -> None:
-        if self.size < 1:
-            raise ConfigError(f"`size` must be a side in pixels, but got {self.size}.")
+        super().__post_init__()
         if self.jitter and not (len(self.jitter) == 2 and 0 < self.jitter[0] <= self.jitter[1]):
             raise ConfigError(f"`jitter` must be two sizes, the smaller first, or nothing, but got {self.jitter}.")
 

@@ -1,15 +1,14 @@
-"""One training of a detector from its options to a folder; the head itself is made and saved by what is given."""
+"""One training of a head from its options to a folder; the head itself is made and saved by what is given."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Any, Literal
 
 import torch
 from accelerate import PartialState
-from torch import nn
 
 from closeup.data.readable import open_album
 from closeup.data.record import Reader
@@ -17,8 +16,9 @@ from closeup.data.things import novel_marks, thing_names
 from closeup.errors import CloseupError, DataError, InputError, suggest
 from closeup.models.load import load
 from closeup.recipes.config import fitted
-from closeup.recipes.detection import Detection
+from closeup.recipes.detection import boxes_teach
 from closeup.recipes.detection_config import PRESETS, Presets
+from closeup.recipes.head_recipe import Headed, HeadRecipe
 from closeup.recipes.run_adapt import Adapted
 from closeup.recipes.runs import (
     check_output,
@@ -33,31 +33,7 @@ from closeup.recipes.runs import (
 from closeup.recipes.train import check_shares, train
 
 SEARCHED = 100
-"""Pictures in which a box to learn from is looked for before anything is written."""
-
-
-class Headed(Protocol):
-    """A detector that is being trained: its head holds every parameter."""
-
-    @property
-    def head(self) -> nn.Module:
-        """The module whose ``forward`` gives losses."""
-        ...
-
-    @property
-    def needs(self) -> Mapping[str, str]:
-        """Fingerprints of what it stands on besides the CLIP, by name: a resumed training needs the same."""
-        ...
-
-    @property
-    def outlines(self) -> bool:
-        """Whether it learns from masks too."""
-        ...
-
-    @property
-    def paces(self) -> Mapping[str, float]:
-        """Factors on the rate by the beginnings of parameters' names; 1 for all others."""
-        ...
+"""Pictures in which something to learn from is looked for before anything is written."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +47,9 @@ class Maker:
     """The folder of another head that it cannot do without."""
     grounds: bool = False
     """Whether it learns grounds too, and not things alone."""
+    recipe: Callable[..., HeadRecipe] = boxes_teach
+    """Gives the recipe of a CLIP, what ``new`` made, a reader, which word each of its labels is, the preset's settings
+    of pictures with the changes, and a seed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,7 +98,7 @@ def train_detector(wanted: DetectorTraining, out: str | Path, maker: Maker, *, r
     Raises:
         InputError: unknown names, no pictures, or an ``out`` that is no folder for a head.
         ConfigError: settings outside their range, or other ones than those of the training that is resumed.
-        DataError: nothing to resume from, or pictures without labelled boxes.
+        DataError: nothing to resume from, or pictures without what the head learns from.
         ModelError: the model is unknown, or has fewer than four blocks.
         CloseupError: a file cannot be written; what was saved before stays.
     """
@@ -138,18 +117,7 @@ def train_detector(wanted: DetectorTraining, out: str | Path, maker: Maker, *, r
     clip = load(wanted.model, device=here.device, precision="fp32" if training.precision == "fp32" else "auto")
     torch.manual_seed(training.seed)
     made = maker.new(clip, words, novel, templates=config.templates, size=config.size, config={**head, **wanted.head})
-    recipe = Detection(
-        clip,
-        made.head,
-        reader,
-        _places(reader, words, novel),
-        size=config.size,
-        jitter=(config.jitter[0], config.jitter[1]) if config.jitter else None,
-        flip=config.flip,
-        masks=made.outlines,
-        paces=made.paces,
-        seed=training.seed,
-    )
+    recipe = maker.recipe(clip, made, reader, _places(reader, words, novel), config, training.seed)
     card = {
         "recipe": recipe.name,
         "base": {"name": wanted.model, "fingerprint": clip.fingerprint, **made.needs},
@@ -162,8 +130,10 @@ def train_detector(wanted: DetectorTraining, out: str | Path, maker: Maker, *, r
     }
     # What cannot be done is found here, before anything is written.
     shown = min(len(reader), SEARCHED)
-    if not any(len(recipe.sample(position).boxes) for position in range(shown)):
-        raise DataError(f"None of the first {shown} pictures of {wanted.images!r} has a box of a word to learn.")
+    if not any(recipe.teaches(recipe.sample(position)) for position in range(shown)):
+        raise DataError(
+            f"None of the first {shown} pictures of {wanted.images!r} has {recipe.lesson} of a word to learn."
+        )
     check_shares(recipe, training, here.num_processes)
     if resume and is_started(out):
         check_same(read_card(run_folder(out)), card, out)

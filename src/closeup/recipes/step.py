@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from closeup.models.precision import bf16_is_fast
 from closeup.recipes.config import TrainConfig
 from closeup.recipes.recipe import Batch, Recipe
-from closeup.recipes.schedule import warmup_cosine
+from closeup.recipes.schedule import DECAYS
 
 
 class Stepper:
@@ -61,7 +61,8 @@ class Stepper:
     def rate(self, step: int) -> float:
         """Return the learning rate of a step."""
         config = self.config
-        return config.rate * warmup_cosine(step, steps=config.steps, warmup=config.warmup, final=config.final_rate)
+        factor = DECAYS[config.decay](step, steps=config.steps, warmup=config.warmup, final=config.final_rate)
+        return config.rate * factor
 
     def _with_terms(self, parts: list[Batch]) -> list[Batch]:
         """Tell every part the mean number of terms over all parts of all processes, if parts may differ in it."""

@@ -7,7 +7,7 @@ import math
 import time
 from collections.abc import Generator, Mapping
 from contextlib import closing
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 
 import torch
@@ -163,9 +163,11 @@ def _restore(
 ) -> int:
     saved = load_state(folder, recipe.module, optimizers, scaler=scaler)
     now = json.loads(json.dumps(asdict(config)))
-    changed = [name for name in TrainConfig.SCHEDULE if saved.config.get(name) != now[name]]
+    # A setting that came later stands at its default in a training begun before.
+    begun = {setting.name: setting.default for setting in fields(config)} | saved.config
+    changed = [name for name in TrainConfig.SCHEDULE if begun[name] != now[name]]
     if changed:
-        said = ", ".join(f"{name} {saved.config.get(name)} and not {now[name]}" for name in changed)
+        said = ", ".join(f"{name} {begun[name]} and not {now[name]}" for name in changed)
         raise ConfigError(f"The training in {str(folder)!r} was begun with {said}. Resume it with the same settings.")
     return saved.step
 

@@ -1,4 +1,4 @@
-"""How a picture is shown in training: which part of it, how large, and where its boxes and masks are then."""
+"""How a picture is shown in training: which part of it, how large, and where its boxes, masks and labels are then."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from dataclasses import dataclass
 import numpy as np
 import PIL.Image
 import torch
-from jaxtyping import Bool
+from jaxtyping import Bool, Int
 from torch import Tensor
 
-from closeup._types import Boxes, Masks
+from closeup._types import Boxes, LabelMap, Masks
 from closeup.geometry import clip_boxes
 
 
@@ -20,6 +20,17 @@ class View:
 
     seen: tuple[float, float, float, float]
     shown: tuple[int, int]
+
+    def picture(self, picture: PIL.Image.Image) -> PIL.Image.Image:
+        """Return what is seen of the picture, as it is shown."""
+        # Cutting before resizing spares the parts that are not seen.
+        return picture.resize(self.shown, PIL.Image.Resampling.BICUBIC, box=self.seen)
+
+    def labels(self, label_map: LabelMap) -> LabelMap:
+        """Return the labels of the picture's pixels as they are shown, each the nearest one's."""
+        (left, top, right, bottom), (width, height) = self.seen, self.shown
+        rows, cols = _nearest(top, bottom, height), _nearest(left, right, width)
+        return label_map[rows.clamp(max=label_map.shape[0] - 1)][:, cols.clamp(max=label_map.shape[1] - 1)]
 
     def boxes(self, boxes: Boxes) -> Boxes:
         """Return boxes of the picture as they are shown, cut to what is seen."""
@@ -46,9 +57,18 @@ def mirrored(boxes: Boxes, width: int) -> Boxes:
 
 def drawn_view(picture: tuple[int, int], size: int, factor: float, rng: np.random.Generator) -> View:
     """Return a picture of (width, height) made ``factor`` times as long as ``size``, and cut at random to ``size``."""
-    scale = factor * size / max(picture)
+    return drawn_cut(picture, factor * size / max(picture), size, rng)
+
+
+def drawn_cut(picture: tuple[int, int], scale: float, size: int, rng: np.random.Generator) -> View:
+    """Return a picture of (width, height) made ``scale`` times as large, and cut at random to ``size``."""
     width, height = (max(1, round(side * scale)) for side in picture)
     left, top = (int(rng.integers(max(side - size, 0) + 1)) for side in (width, height))
     shown = (min(width, size), min(height, size))
     across, down = picture[0] / width, picture[1] / height
     return View((left * across, top * down, (left + shown[0]) * across, (top + shown[1]) * down), shown)
+
+
+def _nearest(start: float, stop: float, count: int) -> Int[Tensor, " {count}"]:
+    """Return the pixels in which the centres of ``count`` equal parts of a span lie."""
+    return (start + (torch.arange(count, dtype=torch.float64) + 0.5) * ((stop - start) / count)).floor().long()
