@@ -130,25 +130,6 @@ def test_maskclip_maps_and_scores(golden: Golden) -> None:
             assert_close(projected, golden[f"out/{name}/{which}"])
 
 
-def official_vit(golden: Golden, config: dict[str, int]) -> VisionTransformer:
-    visual = VisionTransformer(
-        image_size=config["input_resolution"],
-        patch_size=config["patch_size"],
-        width=config["width"],
-        layers=config["layers"],
-        heads=config["heads"],
-        mlp_ratio=4.0,
-        output_dim=config["output_dim"],
-        act_layer=QuickGELU,
-    ).eval()
-    state = {name: weight for name, weight in golden.weights().items() if "fpn" not in name}
-    for name in [name for name in state if name.endswith("q_proj_weight")]:
-        parts = [state.pop(name.replace("q_proj", f"{part}_proj")) for part in "qkv"]
-        state[name.replace("q_proj", "in_proj")] = torch.cat(parts)
-    visual.load_state_dict(state)
-    return visual
-
-
 @pytest.mark.parametrize("golden", cases("catseg_dense"))
 @torch.no_grad()
 def test_catseg_dense(golden: Golden) -> None:
