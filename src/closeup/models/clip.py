@@ -35,8 +35,8 @@ TokenIds = Int[Tensor, "texts context"]
 class Tokenizer(Protocol):
     """What open_clip's tokenizers do."""
 
-    def __call__(self, texts: list[str]) -> TokenIds:
-        """Return one row of token ids per text, padded to the context length."""
+    def __call__(self, texts: list[str], context_length: int | None = None) -> TokenIds:
+        """Return one row of token ids per text, cut or padded to the context length (None: the model's own)."""
         ...
 
 

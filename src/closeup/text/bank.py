@@ -13,7 +13,7 @@ from closeup._types import Embeddings, Labels
 from closeup.errors import InputError, suggest
 from closeup.text.cache import cache_folder, content_key, load_embeddings, store_embeddings
 from closeup.text.means import MEANS
-from closeup.text.names import clean_name
+from closeup.text.names import clean_name, clean_names
 from closeup.text.templates import Templates, get_templates
 from closeup.text.vocabulary import Vocabulary
 
@@ -112,13 +112,5 @@ def _encode(clip: TextEncoder, prompts: Sequence[Sequence[str]], mean: str) -> E
 
 
 def _clean_strings(vocabulary: Vocabulary, rule: str) -> list[list[str]]:
-    seen: dict[str, str] = {}
-    for name in vocabulary.names:
-        cleaned = clean_name(name, rule)
-        if cleaned in seen:
-            raise InputError(
-                f"The names {seen[cleaned]!r} and {name!r} both read {cleaned!r} after the rule {rule!r}; "
-                "rename one, or build the bank with clean='verbatim'."
-            )
-        seen[cleaned] = name
+    clean_names(vocabulary.names, rule)  # the names alone must differ: a synonym may belong to several
     return [list(dict.fromkeys(clean_name(word, rule) for word in words)) for words in vocabulary.synonyms]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from types import MappingProxyType
 
 from closeup.errors import InputError, suggest
@@ -41,3 +41,17 @@ def clean_name(name: str, rule: str = "vild") -> str:
     if not cleaned:
         raise InputError(f"The rule {rule!r} leaves nothing of the name {name!r}; use another name or rule.")
     return cleaned
+
+
+def clean_names(names: Iterable[str], rule: str = "vild") -> list[str]:
+    """Apply the named rule to category names; InputError, too, if it makes one of two."""
+    seen: dict[str, str] = {}
+    for name in names:
+        cleaned = clean_name(name, rule)
+        if cleaned in seen:
+            raise InputError(
+                f"The names {seen[cleaned]!r} and {name!r} both read {cleaned!r} after the rule {rule!r}; "
+                "rename one, or use the rule 'verbatim'."
+            )
+        seen[cleaned] = name
+    return list(seen)
