@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 from open_clip import CLIP, CustomTextCLIP, SimpleTokenizer
+from open_clip.transformer import QuickGELU, VisionTransformer
 from timm.models import register_model
 from timm.models.eva import Eva
 from torch import nn
@@ -123,3 +124,23 @@ def picture(height: int, width: int, seed: int = 0) -> torch.Tensor:
     coarse = torch.rand(1, 3, height // 8 + 2, width // 8 + 2, generator=generator)
     smooth = nn.functional.interpolate(coarse, (height, width), mode="bilinear")
     return (smooth[0].permute(1, 2, 0) * 255).byte()
+
+
+def official_vit(golden: Golden, config: dict[str, int]) -> VisionTransformer:
+    """Return a golden's ViT, the weights of its pyramid left out."""
+    visual = VisionTransformer(
+        image_size=config["input_resolution"],
+        patch_size=config["patch_size"],
+        width=config["width"],
+        layers=config["layers"],
+        heads=config["heads"],
+        mlp_ratio=4.0,
+        output_dim=config["output_dim"],
+        act_layer=QuickGELU,
+    ).eval()
+    state = {name: weight for name, weight in golden.weights().items() if "fpn" not in name}
+    for name in [name for name in state if name.endswith("q_proj_weight")]:
+        parts = [state.pop(name.replace("q_proj", f"{part}_proj")) for part in "qkv"]
+        state[name.replace("q_proj", "in_proj")] = torch.cat(parts)
+    visual.load_state_dict(state)
+    return visual

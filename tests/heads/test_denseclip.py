@@ -1,9 +1,9 @@
 from __future__ import annotations
 
+from typing import Literal
+
 import pytest
 import torch
-import torch.nn.functional as F
-from torch import Tensor
 
 from closeup._types import IGNORE
 from closeup.heads.context_decoder import ContextDecoder
@@ -11,9 +11,10 @@ from closeup.heads.denseclip import pixel_loss, score_map
 from closeup.heads.denseclip_config import DenseClipConfig
 from closeup.heads.prompting import Prompting, memory
 from closeup.heads.pyramid import VitPyramid
-from closeup.heads.semantic_fpn import SemanticFpn
-from closeup.errors import ConfigError
+from closeup.models.routes import get_route
+from closeup.models.vit import VitTower
 from goldens import Golden, assert_close, cases
+from tiny_clips import official_vit
 
 DECODER_KEYS = {
     "memory_proj.": "memory.",
@@ -99,8 +100,11 @@ def test_auxiliary_loss_and_its_gradient_are_the_official(golden: Golden) -> Non
 
 
 @pytest.mark.parametrize("golden", cases("denseclip_vit"))
+@pytest.mark.parametrize(("prefix", "count"), [("out/", "double"), ("out/single_cls/", "single")])
 @torch.no_grad()
-def test_the_pyramid_of_a_vit_is_the_official(golden: Golden) -> None:
+def test_the_reading_of_a_vit_and_its_pyramid_are_the_official(
+    golden: Golden, prefix: str, count: Literal["single", "double"]
+) -> None:
     pyramid = VitPyramid(golden.config["model"]["width"], norms=True).eval()
     places = {"fpn1.0": "norms.0", "fpn2.0": "norms.1", "fpn3": "norms.2", "fpn4.0": "norms.3"}
     places |= {f"fpn1.{step}": f"fourfold.{step - 1}" for step in (1, 2, 4)} | {"fpn2.1": "twofold"}
@@ -111,9 +115,15 @@ def test_the_pyramid_of_a_vit_is_the_official(golden: Golden) -> None:
         if name.startswith(theirs + ".")
     }
     pyramid.load_state_dict(state)
-    # The tower's part of it is tests/models/test_vit.py.
-    maps = [torch.randn(2, golden.config["model"]["width"], 4, 6) for _ in range(4)]
-    first, second, third, fourth = pyramid(maps)
-    assert [tuple(level.shape[2:]) for level in (first, second, third, fourth)] == [(16, 24), (8, 12), (4, 6), (2, 3)]
-    weights = golden.weights()
-    assert_close(third, F.group_norm(maps[2], 1, weights["fpn3.weight"], weights["fpn3.bias"]))
+    config = golden.config["model"]
+    tower = VitTower(
+        official_vit(golden, config), dim=config["output_dim"], positions="bilinear", class_embedding=count
+    )
+    for name in ("native", "second"):
+        pictures = golden[f"in/img_{name}"]
+        found = tower.read(pictures, config["out_indices"], get_route("attention"))
+        assert_close(found.pooled, golden[f"{prefix}{name}_global"])
+        assert_close(found.dense, golden[f"{prefix}{name}_map"])
+        for index, level in enumerate(pyramid(found.levels), start=1):
+            if f"{prefix}{name}_level{index}" in golden:
+                assert_close(level, golden[f"{prefix}{name}_level{index}"])

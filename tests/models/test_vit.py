@@ -7,7 +7,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from open_clip import CLIP
-from open_clip.transformer import QuickGELU, VisionTransformer
+from open_clip.transformer import VisionTransformer
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
@@ -16,7 +16,7 @@ from closeup.models.routes import ROUTES, get_route
 from closeup.models.vit import VitTower
 from closeup.regions import pool_boxes, pool_masks
 from goldens import Golden, assert_close, cases
-from tiny_clips import as_clip, vit_config, vit_model
+from tiny_clips import as_clip, official_vit, vit_config, vit_model
 from tiny_towers import images
 
 ATTENTION, VALUE, CLS_RESIDUAL = (get_route(name) for name in ("attention", "value", "value-cls-residual"))

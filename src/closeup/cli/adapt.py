@@ -6,6 +6,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Literal
 
+from closeup.cli import train
+from closeup.cli.adapt_denseclip import DenseClip
 from closeup.cli.adapt_options import AdaptOptions, MapOptions
 from closeup.cli.evaluate_forgetting import MeasureOptions, report_lines
 from closeup.cli.fields import Flag, Maybe
@@ -179,11 +181,13 @@ class MaskAdapt(AdaptOptions):
         return replace(super().measuring(), how=("masked-crop", "crop"))
 
 
-Options = {"clipself": ClipSelf, "regionclip": RegionClip, "maskadapt": MaskAdapt}
+Options = {"clipself": ClipSelf, "regionclip": RegionClip, "maskadapt": MaskAdapt, "denseclip": DenseClip}
 
 
-def run(options: AdaptOptions) -> int:
-    """Adapt, save, and tell what was gained and what was forgotten."""
+def run(options: AdaptOptions | DenseClip) -> int:
+    """Adapt, save, and tell what was gained and what was forgotten; of a dense predictor, how well it does."""
+    if isinstance(options, DenseClip):
+        return train.run(options)
     check_folder(options.out.parent)
     measuring = options.measuring()
     reader = None if options.report == NO_REPORT else measuring.reader()

@@ -21,7 +21,6 @@ from closeup.models.load import chosen_device
 from closeup.text import Vocabulary, build_bank
 from closeup.text.prompts import LearnedContexts
 
-
 CONTEXTS = "prompting.contexts."
 """The beginning of the names of what training alone needs."""
 

@@ -41,9 +41,7 @@ class DenseClip(nn.Module):
         widths = list(backbone.widths)
         if prompting is not None:
             widths[backbone.score_level] += words
-        self.fpn = SemanticFpn(
-            widths, words, channels=config.channels, hidden=config.hidden, dropout=config.dropout
-        )
+        self.fpn = SemanticFpn(widths, words, channels=config.channels, hidden=config.hidden, dropout=config.dropout)
 
     def forward(self, batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Return ``loss`` and its parts, of ``images`` and their ``labels``, IGNORE where nothing is to be learned."""

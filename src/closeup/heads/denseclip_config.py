@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
@@ -62,21 +63,35 @@ class DenseClipConfig(Config):
     """What the learning rate is multiplied by for the image tower."""
 
     def __post_init__(self) -> None:
-        for name in ("decoder_width", "decoder_heads", "decoder_layers", "channels", "hidden"):
-            if getattr(self, name) < 1:
-                raise ConfigError(f"`{name}` must be at least 1, but got {getattr(self, name)}.")
-        for name in ("contexts", "auxiliary", "context_std"):
-            if getattr(self, name) < 0:
-                raise ConfigError(f"`{name}` must not be negative, but got {getattr(self, name)}.")
-        for name in ("dropout", "decoder_dropout"):
-            if not 0 <= getattr(self, name) < 1:
-                raise ConfigError(f"`{name}` must be from 0 to below 1, but got {getattr(self, name)}.")
-        for name in ("temperature", "backbone_pace"):
-            if not getattr(self, name) > 0:
-                raise ConfigError(f"`{name}` must be positive, but got {getattr(self, name)}.")
+        ranges: tuple[tuple[tuple[str, ...], Callable[[float], bool], str], ...] = (
+            (("decoder_width", "decoder_heads", "decoder_layers", "channels", "hidden"), _from_one, "at least 1"),
+            (("temperature", "backbone_pace", "context_std"), _positive, "positive"),
+            (("contexts", "auxiliary"), _not_negative, "0 or more"),
+            (("dropout", "decoder_dropout"), _a_share, "from 0 to below 1"),
+        )
+        for names, fits, said in ranges:
+            for name in names:
+                if not fits(getattr(self, name)):
+                    raise ConfigError(f"`{name}` must be {said}, but got {getattr(self, name)}.")
         if self.decoder_width % self.decoder_heads:
             raise ConfigError(f"`decoder_heads` ({self.decoder_heads}) must divide {self.decoder_width}.")
         if self.contexts == 0 and self.prompts in ("pre", "instance"):
             raise ConfigError(f"`contexts` is 0, and {self.prompts!r} prompts are contexts. Give at least 1.")
         if self.blocks and len(self.blocks) != 4:
             raise ConfigError(f"`blocks` must name 4 blocks, or none, but got {self.blocks}.")
+
+
+def _from_one(value: float) -> bool:
+    return value >= 1
+
+
+def _positive(value: float) -> bool:
+    return value > 0
+
+
+def _not_negative(value: float) -> bool:
+    return value >= 0
+
+
+def _a_share(value: float) -> bool:
+    return 0 <= value < 1

@@ -60,5 +60,5 @@ class TowerBackbone(nn.Module):
         return Reading(self.clip.features(images, self.blocks), None, None)
 
 
-def _parts(found: Reading) -> list[Float[Tensor, "..."]]:
+def _parts(found: Reading) -> list[Float[Tensor, ...]]:
     return [*found.levels, *(part for part in (found.pooled, found.dense) if part is not None)]

@@ -40,8 +40,8 @@ def image_tower(config: Mapping[str, Any], *, name: str, size: int | None = None
 def resized_tower(clip: Clip, size: int) -> Clip:
     """Return a copy of a CLIP's image tower whose native size is a side of ``size`` pixels, without a text tower.
 
-    Of the size whole patches are taken. Learned positions are brought to the new grid once, bilinearly, and learn there;
-    timm's transformers are made at one size alone, and have theirs resized in every pass.
+    Of the size whole patches are taken. Learned positions are brought to the new grid once, bilinearly, and learn
+    there; timm's transformers are made at one size alone, and have theirs resized in every pass.
 
     Source: ``raoyongming/DenseCLIP`` ``segmentation/denseclip/models.py``, where weights are loaded.
     """

@@ -47,9 +47,7 @@ class StageTower(ImageTower):
         """Return the joint-space map of what the head sees."""
 
     @abstractmethod
-    def both_of(
-        self, features: Float[Tensor, "batch channels rows cols"], route: Route
-    ) -> tuple[Embeddings, DenseMap]:
+    def both_of(self, features: Float[Tensor, "batch channels rows cols"], route: Route) -> tuple[Embeddings, DenseMap]:
         """Return the pooled embedding and the joint-space map of what the head sees."""
 
     def after(self, features: Float[Tensor, "batch channels rows cols"]) -> Float[Tensor, "batch _ rows cols"]:

@@ -1,0 +1,84 @@
+"""The part ``denseclip`` of the verb ``adapt``: a CLIP's image tower learns to name every pixel."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any, Literal
+
+from closeup.cli.fields import Maybe
+from closeup.cli.train import DetectorOptions
+from closeup.heads.dense_predictor import new_dense_predictor, save_dense_predictor
+from closeup.heads.denseclip_config import Prompts
+from closeup.recipes.label_maps import label_maps_teach
+from closeup.recipes.label_maps_config import LABEL_MAP_PRESETS
+from closeup.recipes.run_detection import DetectorTraining, Maker
+
+MAKER = Maker(new_dense_predictor, save_dense_predictor, LABEL_MAP_PRESETS, grounds=True, recipe=label_maps_teach)
+"""How a DenseCLIP is made, trained and saved."""
+
+HEAD = ("prompts", "contexts", "auxiliary", "route", "backbone", "scores", "average")
+
+
+@dataclass(frozen=True)
+class DenseClip(DetectorOptions):
+    """Teach a CLIP to name every pixel in a closed list of words (DenseCLIP, arXiv 2112.01518).
+
+    It learns from label maps, or masks. The image tower learns too, and learned contexts around the names of words,
+    through the frozen text tower, make a map of scores that guides the rest. What is saved holds the image tower and
+    the embedded words: no text tower is needed to use it, and no other CLIP.
+
+        closeup adapt denseclip --images camvid:/data/camvid --preset tiny --model tiny --out my-streets
+        closeup adapt denseclip --images ade20k:/data/ade --preset paper-resnet --model RN50/openai --out my-ade
+        closeup adapt denseclip --images ade20k:/data/ade --model ViT-B-16/openai --backbone resnet50 --out mine
+        closeup segment photos/ --method denseclip --head my-streets
+
+    The log and the state to resume from lie beside it in a folder of the same name with -run added.
+    """
+
+    model: str = "tiny"
+    """The CLIP: a name as in "tiny" or "RN50/openai", or a folder of a model."""
+
+    preset: str = "paper-resnet"
+    """The settings not given here: "paper-resnet" (80,000 steps of 32 pictures of 512 px), "paper-vit" (640 px) or
+    "tiny" (for small models: narrow, four visits to each picture, 128 px)."""
+
+    language: bool = True
+    """Whether words take part at all; without them it is a plain feature pyramid on the image tower."""
+
+    prompts: Maybe[Prompts] = None
+    """How words know of the picture: "post", moved by a context decoder after the text tower (the paper's best, and
+    the default), "pre", by contexts that a decoder makes of it, "instance", by its embedding as a context (both need
+    the text tower for each picture, afterwards too), or "learned", not at all."""
+
+    contexts: Maybe[int] = None
+    """Learned tokens before each name; 0 for the sentences of --templates; 8 unless given."""
+
+    auxiliary: Maybe[float] = None
+    """Weight of the loss on the score map itself; 0.4 unless given."""
+
+    scores: Maybe[Literal["cosine", "divided"]] = None
+    """How scores join the features: as cosines unless given, or divided by the temperature."""
+
+    average: Maybe[Literal["valid", "all"]] = None
+    """Whether a loss is the mean over labelled pixels, as unless given, or divided by all, as in the official code."""
+
+    route: Maybe[str] = None
+    """How the last block is replaced: "attention", not at all, unless given; "value" for a CLIP that CLIPSelf
+    adapted."""
+
+    backbone: Maybe[str] = None
+    """A backbone of timm's in the place of the CLIP's image tower, such as "resnet50"; words are still the CLIP's."""
+
+    def head(self) -> dict[str, Any]:
+        """Return the head's settings that are given."""
+        given = {name: getattr(self, name) for name in HEAD if getattr(self, name) is not None}
+        return given if self.language else {**given, "language": False}
+
+    def maker(self) -> Maker:
+        """Return how it is made and saved."""
+        return MAKER
+
+    def wanted(self) -> DetectorTraining:
+        """Return what is to be trained: all words are learned, whatever the data set holds back for other heads."""
+        wanted = super().wanted()
+        return wanted if wanted.novel is not None else replace(wanted, novel=())
