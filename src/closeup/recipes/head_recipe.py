@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Callable, Mapping
-from typing import Any, ClassVar, Protocol
+from typing import Any, ClassVar, Protocol, runtime_checkable
 
 from torch import nn
 
 from closeup.recipes.recipe import Recipe
 
 
+@runtime_checkable
 class Headed(Protocol):
     """A detector that is being trained: its head holds every parameter."""
 
