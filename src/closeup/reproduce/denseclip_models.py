@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-
 from closeup.heads.dense_predictor import new_dense_predictor, save_dense_predictor
 from closeup.recipes.label_maps import label_maps_teach
 from closeup.recipes.label_maps_config import LABEL_MAP_PRESETS

@@ -56,9 +56,7 @@ def sized() -> Table:
             )
             made.head.to("meta")  # shapes are all that is counted
             rows += costs(f"{tower}, {kind}", made, COUNTED_SIDE, count_operations_as_published)
-    apart = {
-        f"{row.name}, {row.metric}": row.mean / row.paper.value - 1 for row in rows if row.paper is not None
-    }
+    apart = {f"{row.name}, {row.metric}": row.mean / row.paper.value - 1 for row in rows if row.paper is not None}
     worst = max(apart, key=lambda name: abs(apart[name]))
     return rows, [f"The furthest from the paper's figures: {worst}, {apart[worst]:+.2%}."]
 
@@ -83,9 +81,7 @@ def _as_it_is(scorer: DensePredictorScorer) -> DensePredictorScorer:
     return scorer
 
 
-def costs(
-    name: str, predictor: DensePredictor, side: int, count: Callable[[Callable[[], object]], int]
-) -> list[Row]:
+def costs(name: str, predictor: DensePredictor, side: int, count: Callable[[Callable[[], object]], int]) -> list[Row]:
     """Return the millions of parameters that learn, text tower left out, and the billions of operations of a square."""
     head = predictor.head
     head.eval()
