@@ -364,7 +364,9 @@ class Clip:
 
     @contextlib.contextmanager
     def _cast(self) -> Iterator[None]:
-        if torch.is_grad_enabled() or torch.is_autocast_enabled(self.device.type) or not self._uses_bf16():
+        # On the meta device there are shapes alone, and no autocast to ask for.
+        settled = torch.is_grad_enabled() or self.device.type == "meta" or torch.is_autocast_enabled(self.device.type)
+        if settled or not self._uses_bf16():
             yield
             return
         with torch.autocast(self.device.type, torch.bfloat16):

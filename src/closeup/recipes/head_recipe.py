@@ -8,6 +8,7 @@ from typing import Any, ClassVar, Protocol, runtime_checkable
 
 from torch import nn
 
+from closeup.models.clip import Clip
 from closeup.recipes.recipe import Recipe
 
 
@@ -18,6 +19,11 @@ class Headed(Protocol):
     @property
     def head(self) -> nn.Module:
         """The module whose ``forward`` gives losses."""
+        ...
+
+    @property
+    def eyes(self) -> Clip:
+        """The model that pictures are prepared for."""
         ...
 
     @property

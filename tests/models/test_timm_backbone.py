@@ -14,7 +14,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from closeup.errors import CloseupError, InputError, ModelError
-from closeup.heads.timm_backbone import TimmBackbone, random_pool
+from closeup.models.timm_backbone import TimmBackbone, random_pool
 from closeup.models.pos_embed import resize_position_embedding
 from closeup.models.reading import Reading
 from goldens import assert_close

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import timm
 import torch
-import torch.nn.functional as F
 from jaxtyping import Float
 from open_clip.modified_resnet import AttentionPool2d
 from timm.layers import Format
@@ -15,11 +15,12 @@ from torch import Tensor, nn
 
 from closeup._types import Images
 from closeup.errors import InputError, ModelError, suggest
-from closeup.heads.timm_weights import fetched_weights, fill, weights_in
-from closeup.models.attention_pool import pool_every_query
-from closeup.models.position_policies import position_policy
-from closeup.models.reading import Reading
+from closeup.models.pooled_stages import PooledStages
+from closeup.models.timm_weights import fetched_weights, fill, weights_in
+from closeup.models.token_tower import check_block
 
+FETCHED = "timm"
+"""In the place of a file of weights: timm's own."""
 STRIDES = (4.0, 8.0, 16.0, 32.0)
 CELL = 32
 """Side in pixels of a cell of the last map."""
@@ -32,57 +33,69 @@ class TimmBackbone(nn.Module):
 
     ``name`` is timm's (``resnet50``, ``swin_tiny_patch4_window7_224``, ``convnext_tiny``), ``dim`` the dimensions of
     the text tower's joint space, ``size`` the side in pixels of the training images: the pool learns one position for
-    each of their cells, which other sizes resize. With ``joint=False`` there is no pool and no joint space: a plain
-    backbone. The weights are random, or ImageNet's: ``pretrained`` fetches timm's own, ``weights`` is a file under
-    timm's names.
-
-    ``widths`` are the channels of the four maps, finest first, ``strides`` their cells' sides in pixels,
-    ``score_level`` the map with the dense map's grid; ``mean`` and ``std`` are those that images are normalised by.
+    each of their cells, which other sizes resize. The weights are random, or ImageNet's: ``weights`` is a file under
+    timm's names, or "timm" for timm's own, which are fetched. ``mean`` and ``std`` are those that images are
+    normalised by.
 
     Raises:
         ModelError: timm has no such model, it has no four stages at strides 4 to 32, it takes one size of images
             alone, or the weights cannot be had or are of another model.
-        InputError: both ``pretrained`` and ``weights``, or a ``size`` or ``dim`` below 1.
+        InputError: a ``size`` or ``dim`` below 1.
 
     Source: DenseCLIP (arXiv 2112.01518), Section 4.3, "any backbone"; its code is not published, so the pool starts as
     CLIP's own do.
     """
 
-    score_level = 3
-
-    def __init__(
-        self,
-        name: str,
-        dim: int,
-        *,
-        size: int,
-        joint: bool = True,
-        pretrained: bool = False,
-        weights: str | Path | None = None,
-    ) -> None:
+    def __init__(self, name: str, dim: int, *, size: int, weights: str | Path | None = None) -> None:
         super().__init__()
-        _check(name, dim, size, pretrained and weights is not None)
+        _check(name, dim, size)
         self.stages, maps = _stages(name, size)
-        if pretrained:
+        if weights == FETCHED:
             fill(self.stages, name, fetched_weights(name), f"timm's {name!r}")
         elif weights is not None:
             fill(self.stages, name, weights_in(Path(weights)), repr(str(weights)))
-        self.widths = [level.shape[1] for level in maps]
-        self.strides = list(STRIDES)
+        self.image_size = -(-size // CELL) * CELL
         own: Any = self.stages.pretrained_cfg
         self.mean: tuple[float, ...] = tuple(own["mean"])
         self.std: tuple[float, ...] = tuple(own["std"])
-        self.pool = random_pool(self.widths[-1], dim, -(-size // CELL)) if joint else None
+        self.attnpool = random_pool(maps[-1].shape[1], dim, self.image_size // CELL)
 
-    def forward(self, images: Images) -> Reading:
-        """Return the four maps, the pool's embedding and its dense map; sides are padded to whole cells with zeros."""
-        height, width = images.shape[-2:]
-        levels = _maps(self.stages, F.pad(images, (0, -width % CELL, 0, -height % CELL)))
-        if self.pool is None:
-            return Reading(levels, None, None)
-        last = levels[-1]
-        positions = position_policy("resize")(self.pool.positional_embedding, (last.shape[2], last.shape[3]))
-        return Reading(levels, *pool_every_query(self.pool, last, positions))
+    def forward(self, images: Images) -> list[Float[Tensor, "batch _ _ _"]]:
+        """Return the maps of the four stages, finest first, of images of whole cells of 32 pixels."""
+        return _maps(self.stages, images)
+
+
+class TimmBackboneTower(PooledStages):
+    """A backbone of timm's in the form of a tower: what an attention pool from nothing makes of its last stage."""
+
+    family = "timm backbone"
+    visual: TimmBackbone
+
+    @classmethod
+    def accepts(cls, visual: nn.Module) -> bool:
+        """Tell whether ``visual`` is such a backbone."""
+        return isinstance(visual, TimmBackbone)
+
+    @classmethod
+    def from_visual(cls, visual: nn.Module, dim: int) -> TimmBackboneTower:
+        """Wrap it; no weight is copied."""
+        backbone: Any = visual
+        return cls(backbone, dim=dim, image_size=(backbone.image_size, backbone.image_size))
+
+    def features(self, images: Images, blocks: Sequence[int]) -> list[Float[Tensor, "batch _ _ _"]]:
+        """Return the outputs of the given stages (0-based), in the order asked for; InputError for one it has not."""
+        wanted = [check_block(block, self.depth) for block in blocks]
+        maps = self.visual(images)
+        return [maps[index] for index in wanted]
+
+    def stem(self, images: Images) -> Float[Tensor, "batch channels rows cols"]:
+        """Return the finest of the four maps: timm runs stem and stages as one."""
+        finest: Tensor = self.visual(images)[0]
+        return finest
+
+    def stages(self) -> Sequence[nn.Module]:
+        """Return the stages as the one module that they are in timm."""
+        return [self.visual.stages]
 
 
 def random_pool(width: int, dim: int, side: int) -> AttentionPool2d:
@@ -97,7 +110,7 @@ def random_pool(width: int, dim: int, side: int) -> AttentionPool2d:
     return pool
 
 
-def _check(name: str, dim: int, size: int, twice: bool) -> None:
+def _check(name: str, dim: int, size: int) -> None:
     architecture, _, tag = name.partition(".")
     if not timm.is_model(architecture):
         raise ModelError(f"timm has no model {name!r}. {suggest(architecture, timm.list_models())}")
@@ -105,8 +118,6 @@ def _check(name: str, dim: int, size: int, twice: bool) -> None:
         raise ModelError(f"timm has no weights {tag!r} of the model {architecture!r}. {suggest(name, tagged)}")
     if min(dim, size) < 1:
         raise InputError(f"A backbone needs a joint space and images of 1 or more; received dim={dim}, size={size}.")
-    if twice:
-        raise InputError(f"Both pretrained and weights were given for the backbone {name!r}. Give one of them.")
 
 
 def _stages(name: str, size: int) -> tuple[nn.Module, list[Tensor]]:
