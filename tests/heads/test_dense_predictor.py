@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import torch
+from open_clip import CLIP
 from torch import Tensor
 
 from closeup._types import IGNORE
@@ -21,8 +22,8 @@ from closeup.heads.dense_predictor import (
 from closeup.heads.denseclip_config import DenseClipConfig
 from closeup.models.clip import Clip
 from closeup.models.load import load
-from tiny_clips import as_clip, eva_clip, vit_clip
-from tiny_towers import images, resnet_clip
+from tiny_clips import TEXT, as_clip, eva_clip, vit_clip
+from tiny_towers import images, randomise
 
 WORDS = ("star", "traffic light", "грузовик", "cup, or a mug", " ".join(["very"] * 19 + ["old"]))
 SMALL: dict[str, Any] = {
@@ -100,10 +101,16 @@ def test_a_words_score_does_not_depend_on_the_other_words(tiny: Clip) -> None:
     torch.testing.assert_close(less, more[:, :3], rtol=1e-4, atol=1e-5)
 
 
+def resnet() -> Clip:
+    vision = {"layers": [1, 2, 1, 1], "width": 8, "image_size": 64}
+    config = {"embed_dim": 24, "vision_cfg": vision, "text_cfg": TEXT}
+    return as_clip(randomise(CLIP(24, vision, TEXT)), config)
+
+
 @pytest.mark.parametrize("name", ["vit", "eva", "resnet"])
 @torch.no_grad()
 def test_towers_of_every_family_and_sizes_of_every_kind(name: str) -> None:
-    clip = {"vit": vit_clip, "eva": eva_clip, "resnet": lambda: as_clip(resnet_clip())}[name]()
+    clip = {"vit": vit_clip, "eva": eva_clip, "resnet": resnet}[name]()
     predictor = made(clip, size=64, words=("a", "b"), contexts=0, blocks=(0, 1, 1, 2) if name != "resnet" else ())
     head = predictor.head.eval()
     for height, width in ((64, 64), (64, 96), (96, 40)):
@@ -119,7 +126,7 @@ def test_towers_of_every_family_and_sizes_of_every_kind(name: str) -> None:
 def test_positions_are_stored_at_the_size_of_training(tiny: Clip) -> None:
     backbone = made(tiny, size=80).head.backbone
     assert backbone.clip.image_size == (80, 80)
-    assert backbone.visual.positional_embedding.shape[0] == 10 * 10 + 1
+    assert backbone.visual.get_parameter("positional_embedding").shape[0] == 10 * 10 + 1
     assert tiny.image_size == (64, 64)
 
 
@@ -170,6 +177,20 @@ def test_a_plain_pyramid_has_no_words_and_reads_no_joint_space(tiny: Clip, tmp_p
     again = load_dense_predictor(save_dense_predictor(predictor, tmp_path / "plain"), device="cpu", precision="fp32")
     pictures = batch()["images"]
     torch.testing.assert_close(again.head.read(pictures)[0], predictor.head.eval().read(pictures)[0])
+
+
+@pytest.mark.parametrize("backbone", ["test_resnet", "test_convnext2", "swin_tiny_patch4_window7_224"])
+@torch.no_grad()
+def test_any_backbone_of_timms_takes_the_towers_place(tiny: Clip, tmp_path: Path, backbone: str) -> None:
+    predictor = made(tiny, size=64, backbone=backbone)
+    losses = predictor.head.train()(batch(side=64))
+    assert losses["loss"].isfinite()
+    assert predictor.eyes.mean != tiny.mean  # ImageNet's, not CLIP's
+    folder = save_dense_predictor(predictor, tmp_path / "head")
+    again = load_dense_predictor(folder, device="cpu", precision="fp32")
+    assert (again.eyes.mean, again.eyes.std) == (predictor.eyes.mean, predictor.eyes.std)
+    pictures = batch(side=64)["images"]
+    torch.testing.assert_close(again.head.read(pictures), predictor.head.eval().read(pictures))
 
 
 def test_the_official_divisor_counts_ignored_pixels(tiny: Clip) -> None:

@@ -11,12 +11,15 @@ import timm
 import torch
 import torch.nn.functional as F
 from safetensors.torch import save_file
-from torch import Tensor
+from torch import Tensor, nn
 
 from closeup.errors import CloseupError, InputError, ModelError
-from closeup.models.timm_backbone import TimmBackbone, random_pool
+from closeup.models.clip import Clip
 from closeup.models.pos_embed import resize_position_embedding
 from closeup.models.reading import Reading
+from closeup.models.routes import get_route
+from closeup.models.timm_backbone import TimmBackbone, TimmBackboneTower, random_pool
+from closeup.models.timm_weights import give_weights
 from goldens import assert_close
 from tiny_towers import randomise
 
@@ -36,6 +39,11 @@ def pictures(rows: int = 64, cols: int = 96, count: int = 2) -> Tensor:
     return torch.randn(count, 3, rows, cols, generator=torch.Generator().manual_seed(5))
 
 
+def read(backbone: TimmBackbone, images: Tensor) -> Reading:
+    """Everything from one pass: maps, embedding and dense map."""
+    return TimmBackboneTower.from_visual(backbone, 24).read(images, range(4), get_route("attention"))
+
+
 def own_features(backbone: TimmBackbone, name: str, images: Tensor, **options: object) -> list[Tensor]:
     """timm's features with the backbone's weights, rows and columns last."""
     own = timm.create_model(name, **LAST_FOUR, **options).eval()
@@ -49,7 +57,7 @@ def test_levels_are_timms_own(name: str) -> None:
     backbone = TimmBackbone(name, 24, size=64)
     randomise(backbone)
     images = pictures(96, 160)
-    for level, expected in zip(backbone(images).levels, own_features(backbone, name, images), strict=True):
+    for level, expected in zip(backbone(images), own_features(backbone, name, images), strict=True):
         assert torch.equal(level, expected)
 
 
@@ -61,48 +69,53 @@ def test_a_swin_is_timms_own_made_for_the_size(size: int, rows: int, cols: int) 
     randomise(backbone)
     images = pictures(rows, cols, count=1)
     for level, expected in zip(
-        backbone(images).levels, own_features(backbone, SWIN, images, img_size=(rows, cols)), strict=True
+        backbone(images), own_features(backbone, SWIN, images, img_size=(rows, cols)), strict=True
     ):
         assert_close(level, expected, 1e-5)
 
 
 @torch.no_grad()
 def test_shapes(backbone: TimmBackbone) -> None:
-    reading = backbone(pictures(64, 96))
+    reading = read(backbone, pictures(64, 96))
     assert reading.pooled is not None
     assert reading.dense is not None
     assert reading.pooled.shape == (2, 24)
     assert reading.dense.shape == (2, 24, 2, 3)
-    assert backbone.strides == [4, 8, 16, 32]
-    for level, width, stride in zip(reading.levels, backbone.widths, backbone.strides, strict=True):
-        assert level.shape == (2, width, 64 / stride, 96 / stride)
-    assert reading.dense.shape[2:] == reading.levels[backbone.score_level].shape[2:]
+    for level, stride in zip(reading.levels, (4, 8, 16, 32), strict=True):
+        assert level.shape[2:] == (64 / stride, 96 / stride)
 
 
 @torch.no_grad()
-def test_odd_sides_are_padded_right_and_below(backbone: TimmBackbone) -> None:
+def test_it_is_a_clip_like_any_other(backbone: TimmBackbone) -> None:
+    holder = nn.Module()
+    holder.visual = backbone
+    clip = Clip(holder, {"model_cfg": {"embed_dim": 24}}, precision="fp32")
+    assert (clip.tower.family, clip.patch, clip.blocks, clip.image_size) == ("timm backbone", 32, 4, (64, 64))
     images = pictures(49, 70)
     padded = torch.zeros(2, 3, 64, 96)
     padded[:, :, :49, :70] = images
-    for found, expected in zip(flat(backbone(images)), flat(backbone(padded)), strict=True):
-        assert torch.equal(found, expected)
+    found, expected = clip.read(images, range(4), route="attention"), read(backbone, padded)
+    for ours, theirs in zip(flat(found), flat(expected), strict=True):
+        assert torch.equal(ours, theirs)
+    assert_close(clip.encode_image(padded), flat(expected)[-2], 1e-4)
+    with pytest.raises(InputError, match="no transformer block"):
+        clip.encode_dense(images, route="value-cls-residual")
 
 
 @torch.no_grad()
 def test_a_permuted_batch_gives_permuted_readings(backbone: TimmBackbone) -> None:
     images, order = pictures(count=3), torch.tensor([2, 0, 1])
-    for found, expected in zip(flat(backbone(images[order])), flat(backbone(images)), strict=True):
+    for found, expected in zip(flat(read(backbone, images[order])), flat(read(backbone, images)), strict=True):
         assert_close(found, expected[order], 1e-5)
 
 
 @pytest.mark.parametrize("size", [(64, 64), (96, 160)])
 @torch.no_grad()
 def test_the_pool_is_torchs_attention(backbone: TimmBackbone, size: tuple[int, int]) -> None:
-    reading = backbone(pictures(*size))
-    pool, last = backbone.pool, reading.levels[-1]
-    assert pool is not None
-    assert pool.positional_embedding.shape == (1 + 2 * 2, backbone.widths[-1])
-    positions = resize_position_embedding(pool.positional_embedding, tuple(last.shape[2:]), mode="bilinear")
+    reading = read(backbone, pictures(*size))
+    pool, last = backbone.attnpool, reading.levels[-1]
+    assert pool.positional_embedding.shape == (1 + 2 * 2, last.shape[1])
+    positions = resize_position_embedding(pool.positional_embedding, (last.shape[2], last.shape[3]), mode="bilinear")
     cells = last.flatten(2).permute(2, 0, 1)
     tokens = torch.cat([cells.mean(0, keepdim=True), cells]) + positions[:, None]
     expected, _ = F.multi_head_attention_forward(
@@ -134,24 +147,13 @@ def test_the_pool_is_torchs_attention(backbone: TimmBackbone, size: tuple[int, i
 
 def test_gradients_reach_everything(backbone: TimmBackbone) -> None:
     images = pictures().requires_grad_()
-    torch.stack([part.square().mean() for part in flat(backbone(images))]).sum().backward()
+    torch.stack([part.square().mean() for part in flat(read(backbone, images))]).sum().backward()
     # The key bias cancels in the softmax.
     lost = [name for name, each in backbone.named_parameters() if each.grad is None or not each.grad.abs().max() > 0]
-    assert lost in ([], ["pool.k_proj.bias"])
+    assert lost in ([], ["attnpool.k_proj.bias"])
     assert images.grad is not None
     assert images.grad.abs().amax(dim=1).min() > 0
     backbone.zero_grad()
-
-
-@torch.no_grad()
-def test_a_plain_backbone_has_no_joint_space() -> None:
-    plain = TimmBackbone("test_resnet", 24, size=64, joint=False)
-    reading = plain(pictures())
-    assert plain.pool is None
-    assert reading.pooled is None
-    assert reading.dense is None
-    assert not any(name.startswith("pool") for name in plain.state_dict())
-    assert len(reading.levels) == 4
 
 
 def test_it_is_made_ready_to_learn() -> None:
@@ -160,8 +162,7 @@ def test_it_is_made_ready_to_learn() -> None:
     assert own is not None
     assert (made.mean, made.std) == (own.mean, own.std)
     assert all(module.training for module in made.modules())
-    assert made.pool is not None
-    assert made.pool.positional_embedding.shape[0] == 1 + 4 * 4
+    assert made.attnpool.positional_embedding.shape[0] == 1 + 4 * 4
     clean: Any = made.stages.get_submodule("bn1")
     assert clean.num_batches_tracked == 0
 
@@ -180,10 +181,11 @@ def test_weights_of_the_whole_model(name: str, tmp_path: Path) -> None:
     if name == SWIN:
         state["layers.0.blocks.0.attn.relative_position_index"] = torch.zeros(49, 49, dtype=torch.int64)
     save_file(state, tmp_path / "weights.safetensors")
-    backbone = TimmBackbone(name, 24, size=64, weights=tmp_path / "weights.safetensors").eval()
+    backbone = TimmBackbone(name, 24, size=64).eval()
+    give_weights(backbone.stages, name, tmp_path / "weights.safetensors")
     images = pictures(224, 224, count=1)
     _, expected = whole.eval().forward_intermediates(images)  # type: ignore[operator]
-    assert torch.equal(backbone(images).levels[-1], expected[-1])
+    assert torch.equal(backbone(images)[-1], expected[-1])
 
 
 @pytest.mark.parametrize(
@@ -199,7 +201,7 @@ def test_other_weights_are_refused(change: Callable[[dict[str, Tensor]], object]
     change(state)
     torch.save(state, tmp_path / "weights.pt")
     with pytest.raises(ModelError, match=message):
-        TimmBackbone("test_resnet", 24, size=64, weights=tmp_path / "weights.pt")
+        give_weights(TimmBackbone("test_resnet", 24, size=64).stages, "test_resnet", tmp_path / "weights.pt")
 
 
 @pytest.mark.parametrize(
@@ -223,9 +225,8 @@ def test_other_weights_are_refused(change: Callable[[dict[str, Tensor]], object]
         ("test_maxvit", {}, ModelError, "'test_maxvit' gives no four maps of an image of any size"),
         ("test_resnet", {"size": 0}, InputError, "size=0"),
         ("test_resnet", {"dim": 0}, InputError, "dim=0"),
-        ("test_resnet", {"weights": "x.pt", "pretrained": True}, InputError, "Give one of them"),
         ("test_resnet", {"weights": "x.pt"}, ModelError, "no checkpoint file 'x.pt'"),
-        ("test_byobnet", {"pretrained": True}, ModelError, "could not be fetched"),
+        ("test_byobnet", {"weights": "timm"}, ModelError, "could not be fetched"),
     ],
 )
 def test_bad_input(
@@ -239,7 +240,11 @@ def test_bad_input(
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
     with pytest.raises(error, match=message):
-        TimmBackbone(name, **({"dim": 24, "size": 64} | options))
+        with_weights(name, **options)
+
+
+def with_weights(name: str, *, dim: int = 24, size: int = 64, weights: str = "") -> None:
+    give_weights(TimmBackbone(name, dim, size=size).stages, name, weights)
 
 
 def flat(reading: Reading) -> list[Tensor]:

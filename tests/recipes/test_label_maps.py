@@ -415,6 +415,7 @@ class Plain:
     """A head of pixels."""
 
     head: nn.Module
+    eyes: Clip
     needs: Mapping[str, str] = field(default_factory=dict)
     outlines: bool = False
     paces: Mapping[str, float] = field(default_factory=lambda: {"tower.": 0.1})
@@ -423,7 +424,7 @@ class Plain:
 def new_plain(
     clip: Clip, words: Sequence[str], novel: Sequence[bool], *, templates: str, size: int, config: Mapping[str, Any]
 ) -> Plain:
-    return Plain(Pixels(len(words)))
+    return Plain(Pixels(len(words)), clip)
 
 
 def save_plain(made: Plain, folder: Path, card: Mapping[str, Any], *, dtype: str) -> Path:

@@ -16,7 +16,7 @@ from closeup.recipes.run_detection import DetectorTraining, Maker
 MAKER = Maker(new_dense_predictor, save_dense_predictor, LABEL_MAP_PRESETS, grounds=True, recipe=label_maps_teach)
 """How a DenseCLIP is made, trained and saved."""
 
-HEAD = ("prompts", "contexts", "auxiliary", "route", "backbone", "scores", "average")
+HEAD = ("prompts", "contexts", "auxiliary", "route", "backbone", "backbone_weights", "scores", "average")
 
 
 @dataclass(frozen=True)
@@ -68,6 +68,9 @@ class DenseClip(DetectorOptions):
 
     backbone: Maybe[str] = None
     """A backbone of timm's in the place of the CLIP's image tower, such as "resnet50"; words are still the CLIP's."""
+
+    backbone_weights: Maybe[str] = None
+    """ImageNet's weights of that backbone: a file under timm's names, or "timm" to fetch them; random unless given."""
 
     def head(self) -> dict[str, Any]:
         """Return the head's settings that are given."""

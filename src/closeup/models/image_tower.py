@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from closeup.models.clip import Clip
 from closeup.models.pos_embed import resize_position_embedding
 from closeup.models.timm_backbone import TimmBackbone
+from closeup.models.timm_weights import give_weights
 
 NO_TEXT = {"context_length": 1, "vocab_size": 1, "width": 64, "heads": 1, "layers": 1}
 """The least text tower that open_clip builds; it is thrown away."""
@@ -67,14 +68,16 @@ def resized_tower(clip: Clip, size: int) -> Clip:
 def grafted_tower(clip: Clip, backbone: str, size: int, weights: str | Path | None = None) -> Clip:
     """Return a backbone of timm's in the place of a CLIP's image tower, for the same joint space, without a text tower.
 
-    ``weights`` as in ``TimmBackbone``; images are normalised as timm's own model wants them.
+    ``weights`` as in ``give_weights``, random if None; images are normalised as timm's own model wants them.
 
     Raises:
         ModelError: timm has no such backbone, or the weights cannot be had.
 
     Source: DenseCLIP (arXiv 2112.01518), Section 4.3.
     """
-    visual = TimmBackbone(backbone, clip.dim, size=size, weights=weights).train(clip.tower.visual.training)
+    visual = TimmBackbone(backbone, clip.dim, size=size).train(clip.tower.visual.training)
+    if weights is not None:
+        give_weights(visual.stages, backbone, weights)
     told = {**clip.config["model_cfg"], "vision_cfg": {BACKBONE: backbone, "image_size": visual.image_size}}
     seen = {"mean": list(visual.mean), "std": list(visual.std)}
     return _alone(visual, {"model_cfg": told, "preprocess_cfg": seen}, clip.name, clip.precision).to(clip.device)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import timm
@@ -16,11 +15,8 @@ from torch import Tensor, nn
 from closeup._types import Images
 from closeup.errors import InputError, ModelError, suggest
 from closeup.models.pooled_stages import PooledStages
-from closeup.models.timm_weights import fetched_weights, fill, weights_in
 from closeup.models.token_tower import check_block
 
-FETCHED = "timm"
-"""In the place of a file of weights: timm's own."""
 STRIDES = (4.0, 8.0, 16.0, 32.0)
 CELL = 32
 """Side in pixels of a cell of the last map."""
@@ -33,27 +29,22 @@ class TimmBackbone(nn.Module):
 
     ``name`` is timm's (``resnet50``, ``swin_tiny_patch4_window7_224``, ``convnext_tiny``), ``dim`` the dimensions of
     the text tower's joint space, ``size`` the side in pixels of the training images: the pool learns one position for
-    each of their cells, which other sizes resize. The weights are random, or ImageNet's: ``weights`` is a file under
-    timm's names, or "timm" for timm's own, which are fetched. ``mean`` and ``std`` are those that images are
-    normalised by.
+    each of their cells, which other sizes resize. The weights are random (``timm_weights.give_weights``). ``mean`` and
+    ``std`` are those that images are normalised by.
 
     Raises:
         ModelError: timm has no such model, it has no four stages at strides 4 to 32, it takes one size of images
-            alone, or the weights cannot be had or are of another model.
+            alone.
         InputError: a ``size`` or ``dim`` below 1.
 
     Source: DenseCLIP (arXiv 2112.01518), Section 4.3, "any backbone"; its code is not published, so the pool starts as
     CLIP's own do.
     """
 
-    def __init__(self, name: str, dim: int, *, size: int, weights: str | Path | None = None) -> None:
+    def __init__(self, name: str, dim: int, *, size: int) -> None:
         super().__init__()
         _check(name, dim, size)
         self.stages, maps = _stages(name, size)
-        if weights == FETCHED:
-            fill(self.stages, name, fetched_weights(name), f"timm's {name!r}")
-        elif weights is not None:
-            fill(self.stages, name, weights_in(Path(weights)), repr(str(weights)))
         self.image_size = -(-size // CELL) * CELL
         own: Any = self.stages.pretrained_cfg
         self.mean: tuple[float, ...] = tuple(own["mean"])

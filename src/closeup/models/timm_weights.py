@@ -16,6 +16,22 @@ _COMPUTED = ("relative_position_index", "relative_coords_table", "attn_mask")
 """Ends of the names of what older files hold and models now compute."""
 
 
+FETCHED = "timm"
+"""In the place of a file of weights: timm's own."""
+
+
+def give_weights(stages: nn.Module, name: str, weights: str | Path) -> None:
+    """Copy ImageNet's weights into the stages of a model: those of a file under timm's names, or "timm" for its own.
+
+    Raises:
+        ModelError: they cannot be had, or are of another model.
+    """
+    if str(weights) == FETCHED:
+        fill(stages, name, fetched_weights(name), f"timm's {name!r}")
+    else:
+        fill(stages, name, weights_in(Path(weights)), repr(str(weights)))
+
+
 def fetched_weights(name: str) -> dict[str, Tensor]:
     """Return timm's own weights of a model; ModelError where they cannot be fetched."""
     with fetching(name):
