@@ -64,9 +64,12 @@ def new_dense_predictor(
     settings = DenseClipConfig().replace(**config)
     prompting = None
     if settings.language:
-        bank = build_bank(clip, Vocabulary(words), templates=templates)
         contexts = _contexts(clip, words, settings)
-        prompting = Prompting(bank.embeddings if contexts is None else contexts()[0].detach(), contexts, settings)
+        if contexts is None:
+            bank = build_bank(clip, Vocabulary(words), templates=templates).embeddings
+        else:
+            bank = contexts()[0].detach()
+        prompting = Prompting(bank, contexts, settings)
     if settings.backbone:
         tower = grafted_tower(clip, settings.backbone, size, settings.backbone_weights or None)
     else:

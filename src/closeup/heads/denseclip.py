@@ -25,6 +25,7 @@ from closeup.heads.denseclip_config import DenseClipConfig
 from closeup.heads.prompting import Prompting
 from closeup.heads.semantic_fpn import SemanticFpn
 from closeup.heads.tower_backbone import TowerBackbone
+from closeup.models.precision import full_precision
 
 
 class DenseClip(nn.Module):
@@ -77,7 +78,7 @@ def score_map(
 
     In full precision whatever autocast is on: half precision has 2 to 3 digits.
     """
-    with torch.autocast(dense.device.type, enabled=False):
+    with full_precision(dense.device):
         cells, words = F.normalize(dense.float(), dim=1), F.normalize(words.float(), dim=2)
         scores = words.expand(len(dense), -1, -1) @ cells.flatten(2)
     return scores.reshape(len(dense), words.shape[1], *dense.shape[2:])

@@ -6,9 +6,11 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 
 import torch
+import torch.nn.functional as F
 
 from closeup.data.class_lists import class_names
 from closeup.data.record import Reader
+from closeup.data.world import World
 from closeup.heads.dense_predictor import DensePredictor, load_dense_predictor, new_dense_predictor
 from closeup.heads.operations import count_operations, count_operations_as_published
 from closeup.models.load import load
@@ -29,17 +31,9 @@ def segmented(measured: Measurements, data: str, reader: Reader | None, trained:
     """Return mean IoU of each row, a figure per seed, through windows; with parameters and operations of the canvas."""
     rows: list[Row] = []
     for name, folders in trained.items():
-        found = []
-        for folder in folders:
-            predictor = load_dense_predictor(folder)
-            report = measured.segmented(
-                f"{data}: {folder}",
-                partial(DensePredictorScorer, predictor, window=predictor.size),
-                reader,
-                novel=[False] * len(predictor.words),
-            )
-            found.append(100 * float(report.summary()["miou"] or 0))
-        rows.append(Row(name, MIOU, tuple(found), SEGMENTED.get(name)))
+        found = tuple(_miou(measured, f"{data}: {folder}", partial(scorer, folder), reader) for folder in folders)
+        rows.append(Row(name, MIOU, found, SEGMENTED.get(name)))
+        predictor = load_dense_predictor(folders[0])
         rows += costs(name, predictor, predictor.size, count_operations)
     return rows, gains(rows)
 
@@ -63,22 +57,29 @@ def sized() -> Table:
 
 def shipped(measured: Measurements, head: str) -> Table:
     """Return mean IoU of the predictor that ships, by how it looks at a picture."""
-    predictor = load_dense_predictor(head)
     looks = {
-        "whole": DensePredictorScorer(predictor),
-        f"windows of {predictor.size} px": DensePredictorScorer(predictor, window=predictor.size),
-        "scales 0.75, 1 and 1.5, mirrored": DensePredictorScorer(predictor, scales=(0.75, 1.0, 1.5), mirrored=True),
+        "whole": partial(scorer, head, windows=False),
+        "through windows": partial(scorer, head),
+        "at scales 0.75, 1 and 1.5, mirrored": partial(
+            scorer, head, windows=False, scales=(0.75, 1.0, 1.5), mirrored=True
+        ),
     }
-    rows: list[Row] = []
-    for name, scorer in looks.items():
-        novel = [False] * len(predictor.words)
-        report = measured.segmented(f"{head}: {name}", partial(_as_it_is, scorer), novel=novel)
-        rows.append(Row(name, MIOU, (100 * float(report.summary()["miou"] or 0),)))
-    return rows, []
+    return [Row(name, MIOU, (_miou(measured, f"{head}: {name}", make, None),)) for name, make in looks.items()], []
 
 
-def _as_it_is(scorer: DensePredictorScorer) -> DensePredictorScorer:
-    return scorer
+def scorer(
+    head: str, *, windows: bool = True, scales: tuple[float, ...] = (1.0,), mirrored: bool = False
+) -> DensePredictorScorer:
+    """Return a dense predictor as it looks at pictures, through windows as large as its canvas if wanted."""
+    predictor = load_dense_predictor(head)
+    return DensePredictorScorer(predictor, predictor.size if windows else None, scales=scales, mirrored=mirrored)
+
+
+def _miou(measured: Measurements, name: str, make: Callable[[], DensePredictorScorer], reader: Reader | None) -> float:
+    """Return the mean IoU over all words, in percent: nothing is novel to a closed list."""
+    names = World.names if reader is None else reader.names
+    found = measured.segmented(name, make, reader, [False] * len(names)).summary()["miou"]
+    return 100 * float(found or 0)
 
 
 def costs(name: str, predictor: DensePredictor, side: int, count: Callable[[Callable[[], object]], int]) -> list[Row]:
@@ -86,8 +87,9 @@ def costs(name: str, predictor: DensePredictor, side: int, count: Callable[[Call
     head = predictor.head
     head.eval()
     learned = sum(parameter.numel() for parameter in head.parameters() if parameter.requires_grad)
+    square = torch.zeros(1, 3, side, side, device=head.backbone.clip.device)
     with torch.no_grad():
-        operations = count(lambda: head.read(torch.zeros(1, 3, side, side, device=head.backbone.clip.device)))
+        operations = count(lambda: F.interpolate(head.read(square)[0], (side, side), mode="bilinear"))
     papers = SIZED.get(name, {})
     return [
         Row(name, PARAMETERS, (learned / MILLION,), papers.get(PARAMETERS)),
