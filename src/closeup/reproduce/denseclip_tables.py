@@ -43,8 +43,8 @@ def sized() -> Table:
     rows: list[Row] = []
     words = class_names("ade20k-150")
     for tower, (model, size) in TOWERS.items():
+        clip = load(model, device="cpu", precision="fp32")
         for kind, language in (("plain pyramid", False), ("DenseCLIP", True)):
-            clip = load(model, device="cpu", precision="fp32")
             made = new_dense_predictor(
                 clip, words, [False] * len(words), templates="simple", size=size, config={"language": language}
             )
