@@ -42,11 +42,11 @@ def write_streets(root: Path, splits: tuple[str, ...] = ("train", "val"), names:
     """Write a data set of label maps: three pictures a split, whose left half is of one class, the rest of others."""
     for number, split in enumerate(splits):
         for seed in range(3):
-            write_photo(root / "images" / split / f"{split}{seed}.png", (48, 64), 10 * number + seed)
+            write_photo(root / "images" / split / f"street{seed}.png", (48, 64), 10 * number + seed)
             labels = np.full((48, 64), 2, dtype=np.uint8)
             labels[:, :32] = seed % 2
             labels[:4] = 255
-            path = root / "labels" / split / f"{split}{seed}.png"
+            path = root / "labels" / split / f"street{seed}.png"
             path.parent.mkdir(parents=True, exist_ok=True)
             PIL.Image.fromarray(labels).save(path)
     (root / "names.txt").write_text("\n".join(names) + "\n", encoding="utf-8")
@@ -68,7 +68,8 @@ def streets(tmp_path: Path) -> Path:
 
 def refused(ran: Ran, *parts: str) -> None:
     assert ran.code == 2, ran.out
-    assert len(ran.err.splitlines()) == 1, ran.err
+    # A training may have drawn its bar by then.
+    assert [line.startswith("closeup: error") for line in ran.err.splitlines() if "closeup" in line] == [True], ran.err
     for part in parts:
         assert part in ran.err, ran.err
 
@@ -216,7 +217,9 @@ def test_a_report_is_left_out_where_nothing_is_held_out(closeup: Run, tmp_path: 
     assert "Not measured" in ran.out
     flat = tmp_path / "flat"
     write_streets(flat, (".",))
-    assert closeup(*short(f"labelmaps:{flat}", "--out", "flat-head", "--json")).json["measured"] is None
+    ran = closeup(*short(f"labelmaps:{flat}", "--out", "flat-head", "--json"))
+    assert ran.code == 0, ran.err
+    assert ran.json["measured"] is None
     both = f"labelmaps:{write_streets(tmp_path / 'both')}"
     assert closeup(*short(f"{both}?split=val", "--out", "val-head", "--json")).json["measured"] is None
     assert closeup(*short(both, "--report", "none", "--out", "no-head", "--json")).json["measured"] is None
@@ -235,11 +238,12 @@ def test_a_report_that_cannot_be_is_told_before_anything_is_trained(
     assert not Path("mine-run").exists()
 
 
+@pytest.mark.filterwarnings("ignore:This DataLoader will create:UserWarning")  # where there is one core
 @pytest.mark.parametrize("workers", ["0", "2"])
 def test_an_id_that_means_nothing_ends_a_training(closeup: Run, streets: Path, workers: str) -> None:
     # The first picture is fine, so that the training begins, and its workers meet the others.
     for seed in (0, 1, 2):
-        labels = streets / "labels" / "train" / f"train{seed}.png"
+        labels = streets / "labels" / "train" / f"street{seed}.png"
         kept = labels.read_bytes()
         spoil(labels)
         ran = closeup(*short(f"labelmaps:{streets}", "--steps", "8", "--workers", workers, "--out", f"mine{seed}"))
@@ -252,7 +256,7 @@ def test_an_id_that_means_nothing_ends_a_training(closeup: Run, streets: Path, w
 def test_an_id_that_means_nothing_ends_an_evaluation(
     closeup: Run, streets: Path, heads: dict[str, Path], workers: str
 ) -> None:
-    labels = streets / "labels" / "val" / "val2.png"
+    labels = streets / "labels" / "val" / "street2.png"
     spoil(labels, 9)
     base = ("evaluate", "segmentation", "--data", f"labelmaps:{streets}", "--workers", workers, "--out", "r.json")
     refused(closeup(*base, "--method", "denseclip", "--head", heads["post"]), str(labels), "holds the ids [9]")

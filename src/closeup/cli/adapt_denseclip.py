@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
-from closeup.cli.fields import Maybe
+from closeup.cli.fields import Flag, Maybe
 from closeup.cli.train import DetectorOptions
 from closeup.heads.dense_predictor import new_dense_predictor, save_dense_predictor
 from closeup.heads.denseclip_config import Prompts
@@ -16,7 +16,7 @@ from closeup.recipes.run_detection import DetectorTraining, Maker
 MAKER = Maker(new_dense_predictor, save_dense_predictor, LABEL_MAP_PRESETS, grounds=True, recipe=label_maps_teach)
 """How a DenseCLIP is made, trained and saved."""
 
-HEAD = ("prompts", "contexts", "auxiliary", "route", "backbone", "scores", "average")
+HEAD = ("prompts", "contexts", "auxiliary", "route", "backbone", "backbone_weights", "scores", "average")
 
 
 @dataclass(frozen=True)
@@ -43,8 +43,8 @@ class DenseClip(DetectorOptions):
     """The settings not given here: "paper-resnet" (80,000 steps of 32 pictures of 512 px), "paper-vit" (640 px) or
     "tiny" (for small models: narrow, four visits to each picture, 128 px)."""
 
-    language: bool = True
-    """Whether words take part at all; without them it is a plain feature pyramid on the image tower."""
+    plain: Flag = False
+    """Leave words out: a plain feature pyramid on the image tower, to compare with."""
 
     prompts: Maybe[Prompts] = None
     """How words know of the picture: "post", moved by a context decoder after the text tower (the paper's best, and
@@ -70,6 +70,9 @@ class DenseClip(DetectorOptions):
     backbone: Maybe[str] = None
     """A backbone of timm's in the place of the CLIP's image tower, such as "resnet50"; words are still the CLIP's."""
 
+    backbone_weights: Maybe[str] = None
+    """ImageNet's weights of that backbone: a file under timm's names, or "timm" to fetch them; random unless given."""
+
     report: Maybe[str] = None
     """Held-out pictures on which it is measured at the end, as for closeup evaluate segmentation; the training data
     set's split val unless given, if it has one; "none" for no report."""
@@ -80,7 +83,7 @@ class DenseClip(DetectorOptions):
     def head(self) -> dict[str, Any]:
         """Return the head's settings that are given."""
         given = {name: getattr(self, name) for name in HEAD if getattr(self, name) is not None}
-        return given if self.language else {**given, "language": False}
+        return {**given, "language": False} if self.plain else given
 
     def maker(self) -> Maker:
         """Return how it is made and saved."""

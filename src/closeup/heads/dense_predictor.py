@@ -16,7 +16,7 @@ from closeup.heads.prompting import SEEING, Prompting
 from closeup.heads.tower_backbone import TowerBackbone
 from closeup.heads.trained import KEYS, TrainedHead, save_head
 from closeup.models.clip import Clip
-from closeup.models.image_tower import image_tower, resized_tower
+from closeup.models.image_tower import grafted_tower, image_tower, resized_tower
 from closeup.models.load import chosen_device
 from closeup.text import Vocabulary, build_bank
 from closeup.text.prompts import LearnedContexts
@@ -30,6 +30,11 @@ class DensePredictor(TrainedHead):
     """A DenseCLIP of a closed list of words; ``clip`` is the one that it was made from, or its image tower alone."""
 
     head: DenseClip
+
+    @property
+    def eyes(self) -> Clip:
+        """The image tower that learns, which is not the CLIP's where a backbone takes its place."""
+        return self.head.backbone.clip
 
     @property
     def outlines(self) -> bool:
@@ -62,8 +67,11 @@ def new_dense_predictor(
         bank = build_bank(clip, Vocabulary(words), templates=templates)
         contexts = _contexts(clip, words, settings)
         prompting = Prompting(bank.embeddings if contexts is None else contexts()[0].detach(), contexts, settings)
-    backbone = TowerBackbone(resized_tower(clip, size), settings)
-    head = DenseClip(backbone, prompting, len(words), settings).to(clip.device)
+    if settings.backbone:
+        tower = grafted_tower(clip, settings.backbone, size, settings.backbone_weights or None)
+    else:
+        tower = resized_tower(clip, size)
+    head = DenseClip(TowerBackbone(tower, settings), prompting, len(words), settings).to(clip.device)
     return DensePredictor(head, clip, size, "untrained", tuple(words), tuple(novel), templates)
 
 

@@ -60,12 +60,14 @@ class DenseClip(nn.Module):
         """Return logits of words at the cells of the finest level, and the score map if there is one."""
         levels, pooled, dense = self.backbone(images)
         if self.prompting is None or pooled is None or dense is None:
-            return self.fpn(levels).float(), None
+            plain: Tensor = self.fpn(levels)
+            return plain.float(), None
         scores = score_map(dense, self.prompting(pooled, dense))
         joined = scores / self.config.temperature if self.config.scores == "divided" else scores
         place = self.backbone.score_level
         levels[place] = torch.cat([levels[place], joined.to(levels[place])], dim=1)
-        return self.fpn(levels).float(), scores
+        logits: Tensor = self.fpn(levels)
+        return logits.float(), scores
 
 
 def score_map(
@@ -78,7 +80,7 @@ def score_map(
     with torch.autocast(dense.device.type, enabled=False):
         cells, words = F.normalize(dense.float(), dim=1), F.normalize(words.float(), dim=2)
         scores = words.expand(len(dense), -1, -1) @ cells.flatten(2)
-    return scores.unflatten(2, dense.shape[2:])
+    return scores.reshape(len(dense), words.shape[1], *dense.shape[2:])
 
 
 def pixel_loss(

@@ -120,7 +120,7 @@ class DensePredictorScorer:
         tell = _told(on_progress, sum(len(self._corners(canvas)) for canvas in canvases) * (1 + self.mirrored))
         looks: list[Cells] = []
         for canvas in canvases:
-            pixels, _ = self._tower.preprocess(picture, policy="squash", size=canvas)
+            pixels, _ = self.predictor.eyes.preprocess(picture, policy="squash", size=canvas)
             for seen in (pixels, pixels.flip(2)) if self.mirrored else (pixels,):
                 logits = self._logits(seen, tell)[rows]
                 found = reduce_synonyms(logits, torch.tensor(owner, device=logits.device), len(bank), dim=0)
@@ -151,18 +151,14 @@ class DensePredictorScorer:
         return places_among(bank.vocabulary, self.predictor.words, self.predictor.name)
 
     @property
-    def _tower(self) -> Clip:
-        return self.predictor.head.backbone.clip
-
-    @property
     def _least(self) -> int:
         """The side in patches that every level has a cell of."""
         coarsest: float = self.predictor.head.backbone.strides[-1]
-        return math.ceil(coarsest / self._tower.patch)
+        return math.ceil(coarsest / self.predictor.eyes.patch)
 
     def _canvas(self, picture: PIL.Image.Image, scale: float) -> Size:
         """Return the height and width that a picture is looked at, in whole patches."""
-        patch = self._tower.patch
+        patch = self.predictor.eyes.patch
         factor = self.predictor.size * scale / max(min(picture.size), max(picture.size) / LONGEST)
         height, width = (max(self._least, round(side * factor / patch)) * patch for side in reversed(picture.size))
         return height, width
@@ -171,7 +167,7 @@ class DensePredictorScorer:
         """Return the height and width of windows over a canvas, in whole patches."""
         if self.window is None:
             return canvas
-        patch = self._tower.patch
+        patch = self.predictor.eyes.patch
         side = max(self._least, math.ceil(self.window / patch)) * patch
         return min(side, canvas[0]), min(side, canvas[1])
 
@@ -179,14 +175,14 @@ class DensePredictorScorer:
         """Return the top and left of every window over a canvas."""
         if self.window is None:
             return [(0, 0)]
-        patch = self._tower.patch
+        patch = self.predictor.eyes.patch
         step = max(1, round(self.stride or self.window * 2 / 3) // patch) * patch
         high, wide = self._window(canvas)
         return list(product(window_starts(canvas[0], high, step), window_starts(canvas[1], wide, step)))
 
     def _logits(self, pixels: Picture, tell: Callable[[int], None]) -> Float[Tensor, "words rows cols"]:
         """Return the logits of all of the head's words at the cells of a canvas, averaged over windows."""
-        head, tower = self.predictor.head, self._tower
+        head, tower = self.predictor.head, self.predictor.eyes
         cell, (height, width) = head.backbone.strides[0], pixels.shape[1:]
         (high, wide), corners = self._window((height, width)), self._corners((height, width))
         grid = round(height / cell), round(width / cell)
@@ -238,7 +234,7 @@ def _own_bank(predictor: DensePredictor) -> TextBank:
     """Return the words of a head as it embedded them: of unit length, or zeros where language takes no part."""
     prompting, contexts = predictor.head.prompting, predictor.head.config.contexts
     templates = f"learned contexts ({contexts})" if contexts else predictor.templates
-    rows: Embeddings = torch.zeros(len(predictor.words), predictor.head.backbone.clip.dim)
+    rows: Embeddings = torch.zeros(len(predictor.words), predictor.eyes.dim)
     if prompting is None:
         templates = "none"
     else:
