@@ -12,12 +12,12 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from closeup._types import IGNORE
 from closeup.data.world import World
 from closeup.data.world.stream import WorldStream
 from closeup.errors import CloseupError, ConfigError, DataError, InputError
 from closeup.heads.c4 import C4
 from closeup.heads.c4_config import C4Config
+from closeup.heads.dense_predictor import new_dense_predictor
 from closeup.heads.fvit import FVit
 from closeup.heads.fvit_config import FVitConfig
 from closeup.heads.maskformer import MaskFormer
@@ -118,24 +118,13 @@ def mask_prompts() -> Recipe:
     return MaskAdapt(clip, World("train", count=16, size=(64, 96)), MaskAdaptConfig(tune="prompts", depth=2))
 
 
-class Pixels(nn.Module):
-    """Two convolutions and the cross-entropy of pixels."""
-
-    def __init__(self, words: int) -> None:
-        super().__init__()
-        self.layers = nn.Sequential(nn.Conv2d(3, 32, 5, padding=2), nn.ReLU(), nn.Conv2d(32, words, 1))
-
-    def forward(self, batch: Batch) -> dict[str, Tensor]:
-        scores = self.layers(batch["images"])
-        return {"loss": nn.functional.cross_entropy(scores, batch["labels"], ignore_index=IGNORE)}
-
-
-def label_maps() -> Recipe:
+def denseclip() -> Recipe:
     clip, world = load("random:tiny", device="cpu", precision="fp32"), World("train", count=16, size=(64, 96))
     torch.manual_seed(0)
-    head = Pixels(len(world.names))
-    words = [None if name in world.novel else label for label, name in enumerate(world.names)]
-    return LabelMapRecipe(clip, head, world, words, config=LabelMapConfig(size=64), paces={"layers.0.": 0.1})
+    widths = {"contexts": 2, "decoder_width": 16, "decoder_heads": 2, "decoder_layers": 1, "channels": 8, "hidden": 8}
+    names = world.names
+    made = new_dense_predictor(clip, names, [False] * len(names), templates="simple", size=32, config=widths)
+    return LabelMapRecipe(clip, made.head, world, range(len(names)), config=LabelMapConfig(size=32), paces=made.paces)
 
 
 RECIPES: dict[str, Callable[[], Recipe]] = {
@@ -143,7 +132,7 @@ RECIPES: dict[str, Callable[[], Recipe]] = {
     "mask-prompts": mask_prompts,
     "masks": masks,
     "catseg": catseg,
-    "label-maps": label_maps,
+    "denseclip": denseclip,
     "fvit": fvit,
     "c4": c4,
     "pretrain": pretrain,
