@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from closeup.data import open_reader as open_reader
     from closeup.data.world import World as World
     from closeup.errors import CloseupError as CloseupError
+    from closeup.heads.dense_predictor import load_dense_predictor as load_dense_predictor
     from closeup.heads.mask_proposer import load_mask_proposer as load_mask_proposer
     from closeup.heads.segmenter import load_segmenter as load_segmenter
     from closeup.match import probabilities as probabilities
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from closeup.models import blend as blend
     from closeup.models import load as load
     from closeup.predict import CatSegScorer as CatSegScorer
+    from closeup.predict import DensePredictorScorer as DensePredictorScorer
     from closeup.predict import GivenMasksScorer as GivenMasksScorer
     from closeup.predict import MaskClipScorer as MaskClipScorer
     from closeup.predict import OvSegScorer as OvSegScorer
@@ -42,6 +44,7 @@ _HOMES = {
     "Clip": "closeup.models",
     "CloseupError": "closeup.errors",
     "CropPolicy": "closeup.regions",
+    "DensePredictorScorer": "closeup.predict",
     "GivenMasksScorer": "closeup.predict",
     "MaskClipScorer": "closeup.predict",
     "OvSegScorer": "closeup.predict",
@@ -57,6 +60,7 @@ _HOMES = {
     "evaluate_segmentation": "closeup.predict",
     "heatmap": "closeup.predict",
     "load": "closeup.models",
+    "load_dense_predictor": "closeup.heads.dense_predictor",
     "load_mask_proposer": "closeup.heads.mask_proposer",
     "load_segmenter": "closeup.heads.segmenter",
     "open_reader": "closeup.data",

@@ -5,7 +5,7 @@ import torch
 
 from closeup.errors import InputError
 from closeup.models.clip import Clip
-from closeup.predict.words import as_bank, with_word
+from closeup.predict.words import as_bank, joined
 from closeup.text import Vocabulary, get_templates
 from tiny_clips import vit_clip
 
@@ -27,17 +27,18 @@ def test_a_bank_of_other_templates_or_another_model_is_refused(clip: Clip) -> No
         as_bank(vit_clip(seed=1), bank)
 
 
-def test_a_word_joins_a_vocabulary_and_keeps_its_synonyms_and_marks(clip: Clip) -> None:
+def test_a_word_joins_a_vocabulary_and_keeps_its_synonyms_and_marks() -> None:
     vocabulary = Vocabulary(["cat", "dog"], synonyms={"cat": ["kitten"]}, novel=["dog"])
-    bank = with_word(clip, vocabulary, "sky")
-    assert bank.vocabulary.names == ("cat", "dog", "sky")
-    assert bank.vocabulary.synonyms == (("cat", "kitten"), ("dog",), ("sky",))
-    assert bank.vocabulary.novel == (False, True, False)
-    assert with_word(clip, vocabulary, "Dog").vocabulary is vocabulary
+    more = joined(vocabulary, "sky")
+    assert isinstance(more, Vocabulary)
+    assert more.names == ("cat", "dog", "sky")
+    assert more.synonyms == (("cat", "kitten"), ("dog",), ("sky",))
+    assert more.novel == (False, True, False)
+    assert joined(vocabulary, "Dog") is vocabulary
 
 
 def test_a_word_cannot_join_a_bank(clip: Clip) -> None:
     bank = as_bank(clip, ["cat"])
-    assert with_word(clip, bank, "cat") is bank
+    assert joined(bank, "cat") is bank
     with pytest.raises(InputError, match="'sky'"):
-        with_word(clip, bank, "sky")
+        joined(bank, "sky")

@@ -6,9 +6,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Literal
 
-from closeup.cli import train
 from closeup.cli.adapt_denseclip import DenseClip
-from closeup.cli.adapt_options import AdaptOptions, MapOptions
+from closeup.cli.adapt_options import NO_REPORT, AdaptOptions, MapOptions
+from closeup.cli.denseclip_report import run_denseclip
 from closeup.cli.evaluate_forgetting import MeasureOptions, report_lines
 from closeup.cli.fields import Flag, Maybe
 from closeup.cli.files import check_folder, counted
@@ -18,8 +18,6 @@ from closeup.recipes.region_config import Regions
 from closeup.recipes.regionclip_config import Objective, TeacherView
 from closeup.recipes.run_adapt import Adapted, adapt
 from closeup.recipes.runs import is_started, read_card, run_folder, write_card
-
-NO_REPORT = "none"
 
 
 @dataclass(frozen=True)
@@ -187,7 +185,7 @@ Options = {"clipself": ClipSelf, "regionclip": RegionClip, "maskadapt": MaskAdap
 def run(options: AdaptOptions | DenseClip) -> int:
     """Adapt, save, and tell what was gained and what was forgotten; of a dense predictor, how well it does."""
     if isinstance(options, DenseClip):
-        return train.run(options)
+        return run_denseclip(options)
     check_folder(options.out.parent)
     measuring = options.measuring()
     reader = None if options.report == NO_REPORT else measuring.reader()

@@ -25,7 +25,8 @@ class DenseClip(DetectorOptions):
 
     It learns from label maps, or masks. The image tower learns too, and learned contexts around the names of words,
     through the frozen text tower, make a map of scores that guides the rest. What is saved holds the image tower and
-    the embedded words: no text tower is needed to use it, and no other CLIP.
+    the embedded words: no text tower is needed to use it, and no other CLIP. It ends by telling how well it does on
+    pictures that it did not learn from.
 
         closeup adapt denseclip --images camvid:/data/camvid --preset tiny --model tiny --out my-streets
         closeup adapt denseclip --images ade20k:/data/ade --preset paper-resnet --model RN50/openai --out my-ade
@@ -71,6 +72,13 @@ class DenseClip(DetectorOptions):
 
     backbone_weights: Maybe[str] = None
     """ImageNet's weights of that backbone: a file under timm's names, or "timm" to fetch them; random unless given."""
+
+    report: Maybe[str] = None
+    """Held-out pictures on which it is measured at the end, as for closeup evaluate segmentation; the training data
+    set's split val unless given, if it has one; "none" for no report."""
+
+    report_limit: Maybe[int] = None
+    """Only the first so many of them."""
 
     def head(self) -> dict[str, Any]:
         """Return the head's settings that are given."""

@@ -13,6 +13,9 @@ from closeup.predict.forgetting import CLOSE_UPS
 from closeup.recipes.region_config import RegionsFrom
 from closeup.recipes.run_adapt import Adaptation
 
+NO_REPORT = "none"
+"""In the place of a data set: nothing is measured at the end."""
+
 TRAINING = (
     "steps",
     "batch_size",

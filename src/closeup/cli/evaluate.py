@@ -121,12 +121,14 @@ class Segmentation:
         closeup evaluate segmentation --data ade20k-847:/data/ADE20K_2021_17_01 --words ade20k-847 --absent zero
         closeup evaluate segmentation --data world --limit 100 --method ovseg --masks my-masks --model my-mask-clip
         closeup evaluate segmentation --data world --limit 100 --method ovseg --masks truth
+        closeup evaluate segmentation --data camvid:/data/camvid --method denseclip --head my-streets
     """
 
     records: Annotated[DataOptions, arg(name="")]
 
-    templates: str = "simple"
-    """The sentences around a name: a set such as "openai-80", or a file of sentences."""
+    templates: Maybe[str] = None
+    """The sentences around a name: a set such as "simple", as unless given, or "openai-80", or a file of sentences; a
+    denseclip was trained with its own."""
 
     absent: Absent = "ignore"
     """What a class that is found but nowhere true does to the mean IoU: nothing, or it counts as 0 as in OVSeg."""
@@ -232,7 +234,7 @@ def _draw(clip: Clip, reader: Reader, options: Regions, folder: Path) -> list[Pa
 def _segmentation(options: Segmentation) -> int:
     options.how.check(options.clip)
     reader, words = options.records.reader(), options.records.vocabulary()
-    templates = read_templates(options.templates)
+    templates = None if options.templates is None else read_templates(options.templates)
     scorer = options.how.load(options.clip)
     with counted("evaluating") as tell:
         report = evaluate_scorer(

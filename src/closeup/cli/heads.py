@@ -6,6 +6,7 @@ from pathlib import Path
 
 from closeup.cli.model import ModelOptions
 from closeup.errors import InputError
+from closeup.heads.dense_predictor import DensePredictor, load_dense_predictor
 from closeup.heads.mask_proposer import MaskProposer, load_mask_proposer
 from closeup.heads.rpn import Proposer, load_proposer
 from closeup.heads.saved import Detector, load_detector
@@ -24,6 +25,19 @@ def open_detector(folder: Path, options: ModelOptions) -> Detector:
 def open_segmenter(folder: str | Path, options: ModelOptions) -> Segmenter:
     """Load a CAT-Seg, on the CLIP that its card names unless another place of it is given."""
     return load_segmenter(folder, device=options.device, precision=options.precision, clip=_elsewhere(options))
+
+
+def open_dense_predictor(folder: str | Path, options: ModelOptions) -> DensePredictor:
+    """Load a DenseCLIP, which needs a CLIP beside it only where its prompts see the picture.
+
+    Raises:
+        InputError: another CLIP is given, and the head has no use for it.
+    """
+    clip = _elsewhere(options)
+    found = load_dense_predictor(folder, device=options.device, precision=options.precision, clip=clip)
+    if clip is not None and found.clip is not clip:
+        raise InputError(f"--model {options.model}: {str(folder)!r} holds its own image tower and words. Leave it out.")
+    return found
 
 
 def open_proposer(folder: Path | None, options: ModelOptions) -> Proposer | None:

@@ -1,4 +1,4 @@
-"""The options that choose how pixels are named: the dense map, MaskCLIP, OVSeg or CAT-Seg."""
+"""The options that choose how pixels are named: the dense map, MaskCLIP, OVSeg, CAT-Seg or DenseCLIP."""
 
 from __future__ import annotations
 
@@ -6,18 +6,19 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from closeup.cli.fields import Flag, Maybe
-from closeup.cli.heads import open_segmenter
+from closeup.cli.heads import open_dense_predictor, open_segmenter
 from closeup.cli.model import ModelOptions
 from closeup.cli.window import check_window
 from closeup.errors import InputError
 from closeup.predict.catseg import CatSegScorer
+from closeup.predict.dense_predictor import DensePredictorScorer, check_scales
 from closeup.predict.given_masks import GivenMasksScorer
 from closeup.predict.mask_sources import ProposerMasks, open_masks
 from closeup.predict.maskclip import MaskClipScorer
 from closeup.predict.scorers import DenseScorer, Scorer
 from closeup.predict.segment_masks import OvSegScorer
 
-Method = Literal["dense", "maskclip", "ovseg", "catseg"]
+Method = Literal["dense", "maskclip", "ovseg", "catseg", "denseclip"]
 
 FUSION = ("weight", "novel_weight", "threshold")
 
@@ -26,8 +27,9 @@ MINE = {
     "maskclip": ("denoising", "smoothing", "keys"),
     "ovseg": ("masks", "looks", "gaps", *FUSION),
     "catseg": ("head", "windows"),
+    "denseclip": ("head", "window", "stride", "scales", "mirrored"),
 }
-"""The options that each method has for itself."""
+"""The options that each method has, some of them with another."""
 
 
 @dataclass(frozen=True)
@@ -36,13 +38,21 @@ class MethodOptions:
 
     method: Method = "dense"
     """"dense" compares words with the dense map; "maskclip" also cleans the map up, untrained; "ovseg" names masks that
-    a trained proposer outlines; "catseg" is a trained segmenter."""
+    a trained proposer outlines; "catseg" is a trained segmenter of any words, "denseclip" one of the words that it
+    learned."""
 
     window: Maybe[int] = None
-    """dense: side of a sliding window in pixels of the resized photo; the whole photo at once unless given."""
+    """dense, denseclip: side of a sliding window in pixels of the resized photo; the whole photo at once unless
+    given."""
 
     stride: Maybe[int] = None
-    """dense: pixels from one window to the next; half a window unless given."""
+    """dense, denseclip: pixels from one window to the next; half a window unless given, two thirds for denseclip."""
+
+    scales: Maybe[tuple[float, ...]] = None
+    """denseclip: sizes at which the photo is looked at, in sizes of the head, as in 0.5 1 1.5; 1 unless given."""
+
+    mirrored: Flag = False
+    """denseclip: look at the photo mirrored too."""
 
     denoising: Maybe[float] = None
     """maskclip: the probability that a word must reach somewhere in the photo, 0.5 unless given; 0 keeps all words."""
@@ -75,7 +85,7 @@ class MethodOptions:
     something that it did not learn."""
 
     head: Maybe[str] = None
-    """catseg: the folder of a trained segmenter; tiny-catseg unless given."""
+    """catseg, denseclip: the folder of a trained head; tiny-catseg unless given, and for denseclip needed."""
 
     windows: Flag = False
     """catseg: look at the photo larger, through windows, besides the whole."""
@@ -84,15 +94,24 @@ class MethodOptions:
         """Raise InputError for what can be seen to be wrong without any model."""
         clip.check()
         check_window(self.window, self.stride)
-        for method, names in MINE.items():
-            for name in names:
-                given = getattr(self, name)
-                if method != self.method and given is not None and given is not False:
-                    raise InputError(f"{_option(name)} is an option of --method {method}, not {self.method}.")
-        if self.method in ("ovseg", "catseg") and clip.size is not None:
+        for name in dict.fromkeys(name for names in MINE.values() for name in names):
+            given = getattr(self, name)
+            if given is not None and given is not False and name not in MINE[self.method]:
+                owners = " or ".join(method for method, names in MINE.items() if name in names)
+                raise InputError(f"{_option(name)} is an option of --method {owners}, not {self.method}.")
+        if self.method == "denseclip" and self.head is None:
+            raise InputError("--method denseclip needs a --head, the folder of what closeup adapt denseclip trained.")
+        if self.scales is not None:
+            check_scales(self.scales)
+        if self.method in ("ovseg", "catseg", "denseclip") and clip.size is not None:
             raise InputError(f"--size {clip.size}: --method {self.method} looks at photos at the size of its head.")
         if self.method != "dense" and clip.route != ModelOptions().route:
             raise InputError(f"--route {clip.route} is an option of --method dense, not {self.method}.")
+
+    @property
+    def closed(self) -> bool:
+        """Whether the head knows a closed list of words, which need not be given."""
+        return self.method == "denseclip"
 
     def load(self, clip: ModelOptions) -> Scorer:
         """Load the models and return what names pixels.
@@ -103,6 +122,9 @@ class MethodOptions:
         """
         if self.method == "catseg":
             return CatSegScorer(open_segmenter(self.head or "tiny-catseg", clip), windows=self.windows)
+        if self.method == "denseclip":
+            predictor = open_dense_predictor(self.head or "", clip)
+            return DensePredictorScorer(predictor, self.window, self.stride, self.scales or (1.0,), self.mirrored)
         if self.method == "dense":
             return DenseScorer(clip.load(), clip.route, clip.size, self.window, self.stride)
         if self.method == "maskclip":

@@ -68,7 +68,8 @@ def run(options: Options) -> int:
         table(["name", "tower", "pixels", "tags"], lines),
         f"{len(rows)} models, {sum(len(row['tags']) for row in rows)} with weights. Families: {', '.join(families())}.",
         f"Ships inside: {', '.join(packaged_models())}; heads: {', '.join(packaged_heads())}.",
-        "Also: hf-hub:OWNER/NAME, a folder in open_clip's local-dir form.",
+        "Also: hf-hub:OWNER/NAME, a folder in open_clip's local-dir form; as heads, folders that closeup train and "
+        "closeup adapt denseclip write.",
     )
     return 0
 

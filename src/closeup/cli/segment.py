@@ -15,11 +15,11 @@ from closeup.cli.method import MethodOptions
 from closeup.cli.model import ModelOptions
 from closeup.cli.output import show, show_json, table
 from closeup.cli.save import Format, Saver
-from closeup.cli.words import WordOptions
+from closeup.cli.words import MaybeWordOptions
 from closeup.errors import InputError
 from closeup.predict import SegmentationResult
+from closeup.predict.banks import bank_for
 from closeup.predict.segment import segment_by
-from closeup.predict.words import as_bank, with_word
 
 
 @dataclass(frozen=True)
@@ -27,20 +27,22 @@ class Options:
     """Colour every pixel of photos in your words.
 
     Every pixel gets the word that its place in the photo is most like. Nothing is trained for it, unless --method names
-    a way with a trained part: masks that a proposer outlines and a CLIP names (OVSeg), or CAT-Seg.
+    a way with a trained part: masks that a proposer outlines and a CLIP names (OVSeg), CAT-Seg, or a DenseCLIP, which
+    knows the words that it learned and no others.
 
         closeup segment photo.jpg --words "dog, grass, red frisbee"
         closeup segment photo.jpg --words words.txt --method ovseg --masks my-masks --model my-mask-clip
         closeup segment photo.jpg --words words.txt --method ovseg --masks hf:facebook/sam-vit-base
         closeup segment photos/ --words ade20k-150 --method catseg --head my-catseg --windows
         closeup segment photos/ --words words.txt --out out/ --format png coco
+        closeup segment photos/ --method denseclip --head my-streets --scales 0.5 1 1.5 --mirrored
         closeup segment "photos/*.jpg" --words words.txt --window 224 --size 672 --background 0.3
     """
 
     photos: Photos
     """Photos: files, folders, globs."""
 
-    text: Annotated[WordOptions, arg(name="")]
+    text: Annotated[MaybeWordOptions, arg(name="")] = field(default_factory=MaybeWordOptions)
 
     out: Path = Path("out")
     """A folder to write into, or the picture of a single photo."""
@@ -65,16 +67,17 @@ class Options:
 def run(options: Options) -> int:
     """Segment every photo."""
     options.how.check(options.clip)
+    if options.text.words is None and not options.how.closed:
+        raise InputError(
+            f'--words is missing: name what there may be, as in --words "dog, grass", or give a file of names. '
+            f"--method {options.how.method} has no words of its own, as a denseclip has."
+        )
     background = read_background(options.background)
     photos, failures = find_photos(options.photos)
     saver = Saver(options.out, options.format, photos)
     vocabulary, templates = options.text.vocabulary(), options.text.template_set()
     scorer = options.how.load(options.clip)
-    clip = scorer.clip
-    if isinstance(background, str):
-        bank = with_word(clip, vocabulary, background, templates)
-    else:
-        bank = as_bank(clip, vocabulary, templates)
+    bank = bank_for(scorer, vocabulary, templates, background=background)
 
     def work(photo: Path, tell: Tell) -> dict[str, Any]:
         result = segment_by(scorer, photo, bank, background=background, upsample=options.upsample, on_progress=tell)
@@ -87,7 +90,9 @@ def run(options: Options) -> int:
     told = [told for _, told in done]
     if options.json:
         failed = [{"photo": failure.name, "reason": failure.reason} for failure in failures]
-        show_json({"model": clip.name, "words": bank.names, "photos": told, "failed": failed, "written": saver.written})
+        show_json(
+            {"model": scorer.clip.name, "words": bank.names, "photos": told, "failed": failed, "written": saver.written}
+        )
     else:
         for photo in told:
             rows = [(row["word"], f"{row['share']:.1%}", row["score"]) for row in photo["words"]]

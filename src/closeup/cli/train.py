@@ -17,6 +17,7 @@ from closeup.heads.saved import new_c4, new_detector, save_detector
 from closeup.heads.segmenter import new_segmenter
 from closeup.heads.trained import save_head
 from closeup.recipes.detection_config import C4_PRESETS, RPN_PRESETS
+from closeup.recipes.run_adapt import Adapted
 from closeup.recipes.run_detection import DetectorTraining, Maker, train_detector
 from closeup.recipes.runs import is_started, run_folder
 from closeup.recipes.segmentation_config import CATSEG_PRESETS, MASKS_PRESETS
@@ -283,13 +284,23 @@ Options = {"fvit": FVitOptions, "c4": C4Options, "rpn": RpnOptions, "masks": Mas
 
 def run(options: TrainOptions) -> int:
     """Train and save."""
-    check_folder(options.out.parent)
-    resume = options.resume or (options.resume_if_started and is_started(options.out))
-    done = train_detector(options.wanted(), options.out, options.maker(), resume=resume)
+    done = trained(options)
     if not done.main:
         return 0
     if options.json:
         show_json({"head": done.folder, "figures": done.figures})
         return 0
-    show(f"Written: {done.folder}; the log and the state are in {run_folder(done.folder)}.")
+    show(written(done))
     return 0
+
+
+def trained(options: TrainOptions) -> Adapted:
+    """Train, and return where the head lies."""
+    check_folder(options.out.parent)
+    resume = options.resume or (options.resume_if_started and is_started(options.out))
+    return train_detector(options.wanted(), options.out, options.maker(), resume=resume)
+
+
+def written(done: Adapted) -> str:
+    """Return the line that tells where everything lies."""
+    return f"Written: {done.folder}; the log and the state are in {run_folder(done.folder)}."

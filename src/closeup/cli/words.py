@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from closeup.cli.fields import Maybe
 from closeup.errors import InputError
 from closeup.text import NAMED, Templates, Vocabulary, get_templates
 
@@ -30,6 +31,27 @@ class WordOptions:
     def template_set(self) -> Templates:
         """Return the sentences around a name."""
         return read_templates(self.templates)
+
+
+@dataclass(frozen=True)
+class MaybeWordOptions:
+    """The words that pixels are given; some heads have their own."""
+
+    words: Maybe[str] = None
+    """Names separated by commas, or a file: one name a line with synonyms after "|", or json with categories; or the
+    classes of a data set, such as "ade20k-150". With --method denseclip some of the head's words; all unless given."""
+
+    templates: Maybe[str] = None
+    """The sentences around a name: a set such as "simple", as unless given, "openai-80" or "vild-63", or a file of
+    sentences; a denseclip was trained with its own."""
+
+    def vocabulary(self) -> Vocabulary | None:
+        """Return the words, if there are some."""
+        return None if self.words is None else read_words(self.words)
+
+    def template_set(self) -> Templates | None:
+        """Return the sentences around a name, if they are given."""
+        return None if self.templates is None else read_templates(self.templates)
 
 
 def read_words(text: str) -> Vocabulary:

@@ -50,8 +50,8 @@ def read_head_card(folder: Path, kinds: Mapping[str, Sequence[str]]) -> dict[str
     """Return the card of a head of one of some kinds; ModelError where there is none, or it lacks a key of its kind."""
     if not (folder / HEAD).is_file() or not (folder / CARD).is_file():
         raise ModelError(
-            f"{str(folder)!r} holds no {HEAD} with a {CARD}, so it is no trained head: see closeup train. Those that "
-            f"ship are {', '.join(packaged_heads()) or 'none'}."
+            f"{str(folder)!r} holds no {HEAD} with a {CARD}, so it is no trained head: see closeup train, or "
+            f"closeup adapt denseclip. Those that ship are {', '.join(packaged_heads()) or 'none'}."
         )
     try:
         card: dict[str, Any] = json.loads((folder / CARD).read_text(encoding="utf-8"))

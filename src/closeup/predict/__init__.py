@@ -6,6 +6,7 @@ from closeup.predict.classify import classify_many as classify_many
 from closeup.predict.clusters import clusters as clusters
 from closeup.predict.coco import coco_document as coco_document
 from closeup.predict.coco import save_coco as save_coco
+from closeup.predict.dense_predictor import DensePredictorScorer as DensePredictorScorer
 from closeup.predict.detect import DetectionResult as DetectionResult
 from closeup.predict.detect import detect as detect
 from closeup.predict.detect import detect_zero_shot as detect_zero_shot

@@ -14,14 +14,15 @@ from closeup.evaluate import Absent, Segmentation, SemanticSegmentation, check_a
 from closeup.models.clip import Clip
 from closeup.models.preprocess import Size
 from closeup.models.routes import Route
+from closeup.predict.banks import OwnWords, bank_for
 from closeup.predict.evaluate_regions import Progress
 from closeup.predict.pixels import best_words
 from closeup.predict.prefetch import prefetched
 from closeup.predict.provenance import Provenance
 from closeup.predict.report import Report
 from closeup.predict.scorers import DenseScorer, Scorer
-from closeup.predict.words import Words, as_bank
-from closeup.text import Templates
+from closeup.predict.words import Words
+from closeup.text import Templates, TextBank
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -117,8 +118,9 @@ def evaluate_scorer(
 
     ``words`` has one word per name of the reader, in its order (None: its names); a vocabulary with synonyms
     does for classes such as "background". ``novel`` marks names that are reported apart (None: the reader's own novel
-    words, if it has some). ``absent`` is the rule of ``mean_iou`` for classes that are found but nowhere true, and
-    "zero" OVSeg's. ``limit``, ``workers`` and ``on_progress`` are as in ``evaluate_regions``.
+    words, if it has some, or those of a scorer with a closed list). ``absent`` is the rule of ``mean_iou`` for classes
+    that are found but nowhere true, and "zero" OVSeg's. ``limit``, ``workers`` and ``on_progress`` are as in
+    ``evaluate_regions``.
 
     Raises:
         InputError: for no names, words that do not fit them, an unknown rule, and as the scorer does.
@@ -128,7 +130,7 @@ def evaluate_scorer(
     if not reader.names:
         raise InputError("The reader has no names, so its pixels have no words to be compared with.")
     clip = scorer.clip
-    bank = as_bank(clip, reader.names if words is None else words, templates)
+    bank = _bank(scorer, reader, words, templates)
     if len(bank) != len(reader.names):
         raise InputError(f"{len(bank)} words for {len(reader.names)} names of the reader: give one word per name.")
     bank = bank.to(clip.device)
@@ -148,9 +150,24 @@ def evaluate_scorer(
             on_progress(done, count)
     return SegmentationReport(
         found=metric.compute(),
-        novel=tuple(novel_marks(reader, grounds=True) if novel is None else novel),
+        novel=tuple(_novel(scorer, reader, bank) if novel is None else novel),
         images=count,
         seconds=(time.perf_counter() - start) / max(count, 1),
         provenance=scorer.describe(bank, canvas, upsample=upsample),
         absent=absent,
     )
+
+
+def _bank(scorer: Scorer, reader: Reader, words: Words | None, templates: str | Templates | None) -> TextBank:
+    if words is not None:
+        return bank_for(scorer, words, templates)
+    try:
+        return bank_for(scorer, reader.names, templates)
+    except InputError as error:
+        raise InputError(
+            f"The names of the data set do not do as words: {error} Give words for them, one for each name."
+        ) from error
+
+
+def _novel(scorer: Scorer, reader: Reader, bank: TextBank) -> Sequence[bool]:
+    return scorer.novel_of(bank) if isinstance(scorer, OwnWords) else novel_marks(reader, grounds=True)

@@ -39,7 +39,10 @@ class Scores(NamedTuple):
 
 @runtime_checkable
 class Scorer(Protocol):
-    """One way to score words everywhere in a picture; ``clip`` is the model whose text tower makes the banks."""
+    """One way to score words everywhere in a picture.
+
+    ``clip`` is the model whose text tower makes the banks, unless the scorer makes them itself (``banks.OwnWords``).
+    """
 
     @property
     def clip(self) -> Clip: ...  # noqa: D102

@@ -13,12 +13,13 @@ from closeup.errors import InputError
 from closeup.models.clip import Clip
 from closeup.models.preprocess import Size
 from closeup.models.routes import Route
+from closeup.predict.banks import bank_for
 from closeup.predict.image_sources import Skipped, opened
 from closeup.predict.pixels import best_words
 from closeup.predict.results import SegmentationResult
 from closeup.predict.scorers import DenseScorer, Scorer, Tell
-from closeup.predict.words import Words, as_bank, with_word
-from closeup.text import Templates, TextBank
+from closeup.predict.words import Words
+from closeup.text import Templates
 
 
 def segment(
@@ -67,7 +68,7 @@ def segment(
 def segment_by(
     scorer: Scorer,
     image: ImageLike,
-    words: Words,
+    words: Words | None = None,
     *,
     background: float | str | None = None,
     upsample: str = "bilinear",
@@ -76,10 +77,12 @@ def segment_by(
 ) -> SegmentationResult:
     """Return the best word for every pixel of an image by any scorer; arguments as in ``segment``.
 
+    ``words`` may be left out where the scorer has a closed list of its own (``banks.OwnWords``).
+
     Raises:
         InputError: as ``segment``, and as the scorer does.
     """
-    bank = _bank(scorer.clip, words, background, templates)
+    bank = bank_for(scorer, words, templates, background=background)
     picture = open_image(image)
     named = Path(image).stem if isinstance(image, str | Path) else "picture"
     found = scorer.score(Record(named, image, None), picture, bank, on_progress)
@@ -131,16 +134,8 @@ def segment_many(
         InputError: as ``segment`` does.
     """
     scorer = DenseScorer(clip, route, size, window, stride, batch)
-    bank = _bank(clip, words, background, templates)
+    bank = bank_for(scorer, words, templates, background=background)
     return (
         replace(segment_by(scorer, item.picture, bank, background=background, upsample=upsample), image=item.image)
         for item in opened(images, skipped=skipped)
     )
-
-
-def _bank(clip: Clip, words: Words, background: float | str | None, templates: str | Templates | None) -> TextBank:
-    if isinstance(background, str):
-        return with_word(clip, words, background, templates)
-    if background is not None and not 0 <= background <= 1:
-        raise InputError(f"background is {background}: give a probability from 0 to 1, or a word.")
-    return as_bank(clip, words, templates)

@@ -36,17 +36,13 @@ def as_bank(clip: Clip, words: Words, templates: str | Templates | None = None) 
     return words
 
 
-def with_word(clip: Clip, words: Words, word: str, templates: str | Templates | None = None) -> TextBank:
-    """Return a bank that holds ``word``, added as the last one where it is missing.
-
-    Raises:
-        InputError: as ``as_bank``, and for a given bank without the word.
-    """
+def joined(words: Words, word: str) -> Vocabulary | TextBank:
+    """Return words that hold ``word``, added as the last one where it is missing; InputError for a bank without it."""
     if isinstance(words, TextBank):
         words.vocabulary.index(word)
-        return as_bank(clip, words, templates)
+        return words
     vocabulary = words if isinstance(words, Vocabulary) else Vocabulary(words)
-    return as_bank(clip, vocabulary if word in vocabulary else _extended(vocabulary, word), templates)
+    return vocabulary if word in vocabulary else _extended(vocabulary, word)
 
 
 def _extended(vocabulary: Vocabulary, word: str) -> Vocabulary:

@@ -1,0 +1,110 @@
+"""How well a dense predictor does once it is trained, on pictures that it did not learn from."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from closeup.cli.adapt_denseclip import DenseClip
+from closeup.cli.adapt_options import NO_REPORT
+from closeup.cli.files import counted
+from closeup.cli.output import show, show_json
+from closeup.cli.train import trained, written
+from closeup.data.readable import open_train
+from closeup.data.record import Reader
+from closeup.data.registry import open_reader
+from closeup.data.spec import DEFAULT_SPLIT, split_spec
+from closeup.errors import DataError, InputError
+from closeup.heads.dense_predictor import load_dense_predictor
+from closeup.predict.closed_words import places_among
+from closeup.predict.dense_predictor import DensePredictorScorer
+from closeup.predict.evaluate_segmentation import SegmentationReport, evaluate_scorer
+from closeup.recipes.runs import read_card, run_folder, write_card
+from closeup.text import Vocabulary
+
+
+@dataclass(frozen=True, slots=True)
+class HeldOut:
+    """Pictures to measure on, what they are called, and how many of them are looked at (None: all)."""
+
+    data: str
+    reader: Reader
+    limit: int | None
+
+    def measure(self, folder: Path, precision: str) -> SegmentationReport:
+        """Return the measured head of a folder."""
+        scorer = DensePredictorScorer(load_dense_predictor(folder, precision=precision))
+        with counted("measuring") as tell:
+            return evaluate_scorer(scorer, self.reader, limit=self.limit, on_progress=tell)
+
+
+def run_denseclip(options: DenseClip) -> int:
+    """Train, save, and tell how well it does."""
+    held = held_out(options)
+    done = trained(options)
+    if not done.main:
+        return 0
+    measured = None
+    if held is not None:
+        report = held.measure(done.folder, "fp32" if options.precision == "fp32" else "auto")
+        report.save(run_folder(done.folder) / "segmentation.json")
+        measured = {"data": held.data, "limit": held.limit, "images": report.images, **report.summary()}
+        write_card(done.folder, {**read_card(done.folder), "measured": measured})
+    if options.json:
+        show_json({"head": done.folder, "figures": done.figures, "measured": measured})
+        return 0
+    show(written(done), _line(measured))
+    return 0
+
+
+def held_out(options: DenseClip) -> HeldOut | None:
+    """Return the pictures that a head is measured on, None for none; nothing is trained by then.
+
+    Raises:
+        InputError: a report on a data set that cannot be opened, has no label maps, or names what is not learned.
+    """
+    if options.report_limit is not None and options.report_limit < 1:
+        raise InputError(f"--report-limit {options.report_limit}: give at least one picture.")
+    if options.report == NO_REPORT:
+        return None
+    if options.report is None:
+        return _own_split(options)
+    reader = open_reader(options.report)
+    if not reader.names or not len(reader) or reader[0].label_map is None:
+        raise InputError(f"--report {options.report}: it has no label maps to measure on. Give a data set with some.")
+    learned = open_train(options.images, options.split).names
+    places_among(Vocabulary(reader.names), learned, str(options.out))
+    return HeldOut(options.report, reader, options.report_limit)
+
+
+def _own_split(options: DenseClip) -> HeldOut | None:
+    """Return the split val of the training data set, None where there is none, or it is what is learned from."""
+    if (options.split or split_spec(options.images)[2].get("split")) == DEFAULT_SPLIT:
+        return None
+    try:
+        reader, learned = open_reader(options.images, DEFAULT_SPLIT), open_train(options.images, options.split)
+    except DataError:
+        return None
+    if not len(reader) or not len(learned) or reader.names != learned.names:
+        return None
+    first, other = reader[0], learned[0]
+    # Without folders for its splits a data set is the same whichever is asked for.
+    same = isinstance(first.image, str | Path) and first.image == other.image
+    return None if same or first.label_map is None else HeldOut(_line_of(options.images), reader, options.report_limit)
+
+
+def _line_of(images: str) -> str:
+    """Return the line that opens the split val of a data set."""
+    kind, path, given = split_spec(images)
+    told = "&".join(f"{name}={value}" for name, value in {**given, "split": DEFAULT_SPLIT}.items())
+    return f"{kind}:{path}?{told}" if kind else f"{path}?{told}"
+
+
+def _line(measured: dict[str, Any] | None) -> str:
+    if measured is None:
+        return "Not measured: see closeup evaluate segmentation --method denseclip."
+    if not measured["pixels"]:
+        return f"Not measured: no pixel of {measured['data']} has a word."
+    figures = ", ".join(f"{name} {measured[name]:.4f}" for name in ("miou", "macc", "pacc"))
+    return f"On {measured['images']} pictures of {measured['data']}: {figures}."
