@@ -124,7 +124,6 @@ def test_only_prompts_that_see_the_picture_need_a_clip(
 @pytest.mark.parametrize(
     ("more", "message"),
     [
-        ((), "--method denseclip needs a --head"),
         (("--head", "nowhere"), "it is no trained head: see closeup train, or closeup adapt denseclip"),
         (("--head", "tiny-catseg"), "a head of the kind 'catseg', and 'denseclip' is wanted"),
         (("--head", "POST", "--words", "lorry, sky"), "The word 'lorry' is not among the 3 that"),

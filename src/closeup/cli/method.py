@@ -85,7 +85,7 @@ class MethodOptions:
     something that it did not learn."""
 
     head: Maybe[str] = None
-    """catseg, denseclip: the folder of a trained head; tiny-catseg unless given, and for denseclip needed."""
+    """catseg, denseclip: the folder of a trained head; tiny-catseg or tiny-denseclip unless given."""
 
     windows: Flag = False
     """catseg: look at the photo larger, through windows, besides the whole."""
@@ -99,8 +99,6 @@ class MethodOptions:
             if given is not None and given is not False and name not in MINE[self.method]:
                 owners = " or ".join(method for method, names in MINE.items() if name in names)
                 raise InputError(f"{_option(name)} is an option of --method {owners}, not {self.method}.")
-        if self.method == "denseclip" and self.head is None:
-            raise InputError("--method denseclip needs a --head, the folder of what closeup adapt denseclip trained.")
         if self.scales is not None:
             check_scales(self.scales)
         if self.method in ("ovseg", "catseg", "denseclip") and clip.size is not None:
@@ -123,7 +121,7 @@ class MethodOptions:
         if self.method == "catseg":
             return CatSegScorer(open_segmenter(self.head or "tiny-catseg", clip), windows=self.windows)
         if self.method == "denseclip":
-            predictor = open_dense_predictor(self.head or "", clip)
+            predictor = open_dense_predictor(self.head or "tiny-denseclip", clip)
             return DensePredictorScorer(predictor, self.window, self.stride, self.scales or (1.0,), self.mirrored)
         if self.method == "dense":
             return DenseScorer(clip.load(), clip.route, clip.size, self.window, self.stride)

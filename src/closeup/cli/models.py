@@ -18,6 +18,7 @@ from closeup.models.eva import EvaTower
 from closeup.models.families import FAMILIES
 from closeup.models.load import packaged_models
 from closeup.models.resnet import ResNetTower
+from closeup.models.timm_backbone import TimmBackboneTower
 from closeup.models.timm_conv import ConvTower
 from closeup.models.timm_vit import TimmVitTower
 from closeup.models.vit import VitTower
@@ -88,8 +89,8 @@ def list_models(substring: str = "", unreadable: bool = False) -> list[dict[str,
 
 
 def families() -> list[str]:
-    """Return the tower families."""
-    return [family.family for family in FAMILIES]
+    """Return the tower families of the models that can be named; a backbone of timm's is only part of a head."""
+    return [family.family for family in FAMILIES if family is not TimmBackboneTower]
 
 
 def family_of(config: Mapping[str, Any]) -> str | None:

@@ -69,8 +69,8 @@ def run(options: Options) -> int:
     options.how.check(options.clip)
     if options.text.words is None and not options.how.closed:
         raise InputError(
-            f'--words is missing: name what there may be, as in --words "dog, grass", or give a file of names. '
-            f"--method {options.how.method} has no words of its own, as a denseclip has."
+            '--words is missing: name what there may be, as in --words "dog, grass", or give a file of names. Of all '
+            "methods denseclip alone has words of its own. More: closeup segment --help."
         )
     background = read_background(options.background)
     photos, failures = find_photos(options.photos)
