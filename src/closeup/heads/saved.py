@@ -14,15 +14,17 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from closeup._types import Embeddings, Labels
+from closeup._types import Embeddings, Images, Labels
 from closeup.heads.c4 import C4
 from closeup.heads.c4_config import C4Config
 from closeup.heads.folder import clip_of, fill, head_folder, read_head_card
 from closeup.heads.fvit import FVit
 from closeup.heads.fvit_config import FVitConfig
 from closeup.heads.needed_proposer import load_beside, proposer_card, proposer_of
+from closeup.heads.regions import Sizes
 from closeup.heads.rpn import Proposer
 from closeup.heads.trained import KEYS, TrainedHead, save_head
+from closeup.match.detections import Detections, Suppression
 from closeup.models.clip import Clip
 from closeup.text import TextBank, Vocabulary, build_bank
 
@@ -45,6 +47,29 @@ class Detector(TrainedHead):
         if key not in self._backgrounds:
             self._backgrounds[key] = _background(self.clip, *key)
         return _joined(bank, self._backgrounds[key])
+
+    def find(
+        self,
+        images: Images,
+        sizes: Sizes,
+        bank: TextBank,
+        *,
+        threshold: float,
+        limit: int,
+        suppression: Suppression | None = None,
+    ) -> list[Detections]:
+        """Return what is found in each picture among the words of a bank, boxes in pixels of the canvas."""
+        rows, owner = self.rows(bank)
+        return self.head.detect(
+            images,
+            sizes,
+            rows.to(images.device),
+            self.marks(bank.names),
+            owner=owner.to(images.device),
+            threshold=threshold,
+            limit=limit,
+            suppression=suppression,
+        )
 
     @property
     def outlines(self) -> bool:
