@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from closeup.cli.fields import Maybe
 from closeup.errors import InputError
 from closeup.text import NAMED, Templates, Vocabulary, get_templates
 
@@ -26,6 +27,27 @@ class WordOptions:
     def vocabulary(self) -> Vocabulary:
         """Return the words."""
         return read_words(self.words)
+
+    def template_set(self) -> Templates:
+        """Return the sentences around a name."""
+        return read_templates(self.templates)
+
+
+@dataclass(frozen=True)
+class DetectorWordOptions:
+    """The words that are looked for, which a trained detector may bring along."""
+
+    words: Maybe[str] = None
+    """Names separated by commas, or a file: one name a line with synonyms after "|", or json with categories; those
+    that the detector was made with unless given. A detector of a closed list (DenseCLIP) finds no other ones."""
+
+    templates: str = "simple"
+    """The sentences around a name: a set such as "simple", "openai-80" or "vild-63", or a file of sentences; of no
+    account for a closed list."""
+
+    def vocabulary(self) -> Vocabulary | None:
+        """Return the words, None where they are the detector's."""
+        return None if self.words is None else read_words(self.words)
 
     def template_set(self) -> Templates:
         """Return the sentences around a name."""

@@ -14,7 +14,7 @@ from closeup._types import Images
 from closeup.heads.closed_words import places_of
 from closeup.heads.dense_predictor import (
     KEYS_OF_PREDICTORS,
-    DensePredictor,
+    ClosedHead,
     fill_parts,
     new_parts,
     stored_parts,
@@ -32,8 +32,8 @@ LEARNED = "learned"
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class DenseDetector(DensePredictor):
-    """A detector of a closed list of words; ``clip`` is the one that it was made from, or its image tower alone."""
+class DenseDetector(ClosedHead):
+    """A DenseCLIP that finds things."""
 
     head: DenseClipDetector
 

@@ -30,8 +30,21 @@ KEYS_OF_PREDICTORS = (*KEYS, "tower")
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class DensePredictor(TrainedHead):
-    """A DenseCLIP of a closed list of words; ``clip`` is the one that it was made from, or its image tower alone."""
+class ClosedHead(TrainedHead):
+    """A head of a closed list of words whose tower learns; ``clip`` is the one that it was made from, or a tower alone.
+
+    Its module has a ``backbone`` and a ``prompting``, which may be None.
+    """
+
+    @property
+    def paces(self) -> dict[str, float]:
+        """The image tower learns more slowly than the rest."""
+        return {"backbone.": self.head.config.backbone_pace}
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class DensePredictor(ClosedHead):
+    """A DenseCLIP that names pixels."""
 
     head: DenseClip
 
@@ -39,11 +52,6 @@ class DensePredictor(TrainedHead):
     def outlines(self) -> bool:
         """Label maps, or masks, are all that it learns from."""
         return True
-
-    @property
-    def paces(self) -> dict[str, float]:
-        """The image tower learns more slowly than the rest."""
-        return {"backbone.": self.head.config.backbone_pace}
 
 
 def new_dense_predictor(
@@ -67,7 +75,7 @@ def new_dense_predictor(
 
 
 def save_dense_predictor(
-    predictor: DensePredictor,
+    predictor: ClosedHead,
     folder: str | Path,
     card: Mapping[str, Any] | None = None,
     *,
@@ -150,7 +158,7 @@ def stored_parts(
 
 
 def fill_parts(head: nn.Module, folder: Path, config: DenseClipConfig) -> None:
-    """Copy a folder's weights into a head of such parts, in eval mode from then on; ModelError where they do not fit."""
+    """Copy a folder's weights into a head of such parts, in eval mode from then on; ModelError if they do not fit."""
     # What contexts had learned is in the words; without a text tower they are of no use.
     fill(head, folder, beside=() if config.prompts in SEEING else (CONTEXTS,))
 
