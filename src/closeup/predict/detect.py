@@ -38,7 +38,8 @@ class DetectionResult(LabelledResult):
     """What was found in an image, best first: ``boxes`` in its pixels (xyxy), a label and a score each.
 
     A detector's scores are probabilities, F-ViT's fused ones; those of a CLIP alone are the softmax over the words.
-    ``outlines`` are grids over the boxes, the probability of each cell that it is part of the object; None where no head gives them.
+    ``outlines`` are grids over the boxes, the probability of each cell that it is part of the object; None where no
+    head gives them.
     """
 
     image: ImageLike
