@@ -366,7 +366,10 @@ def test_a_saved_detector_is_the_same_without_a_text_tower(
     save_dense_predictor(detector, tmp_path / "mine", {"recipe": "detection"})
     detector.head.eval()
     monkeypatch.setattr("closeup.heads.folder.load", lambda *_, **__: pytest.fail("a CLIP was loaded"))
-    for loaded in (load_dense_detector(tmp_path / "mine", device="cpu"), load_detector(tmp_path / "mine", device="cpu")):
+    for loaded in (
+        load_dense_detector(tmp_path / "mine", device="cpu"),
+        load_detector(tmp_path / "mine", device="cpu"),
+    ):
         assert isinstance(loaded, DenseDetector)
         assert not hasattr(loaded.clip.model, "transformer")
         assert not any(name.startswith("prompting.contexts") for name in loaded.head.state_dict())

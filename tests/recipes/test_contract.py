@@ -12,6 +12,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from closeup._types import IGNORE
 from closeup.data.world import World
 from closeup.data.world.stream import WorldStream
 from closeup.errors import CloseupError, ConfigError, DataError, InputError
@@ -29,6 +30,8 @@ from closeup.recipes.clipself import ClipSelf
 from closeup.recipes.clipself_config import ClipSelfConfig
 from closeup.recipes.config import TrainConfig
 from closeup.recipes.detection import Detection
+from closeup.recipes.label_maps import LabelMapRecipe
+from closeup.recipes.label_maps_config import LabelMapConfig
 from closeup.recipes.maskadapt import MaskAdapt
 from closeup.recipes.maskadapt_config import MaskAdaptConfig
 from closeup.recipes.pretrain import Pretrain
@@ -115,11 +118,32 @@ def mask_prompts() -> Recipe:
     return MaskAdapt(clip, World("train", count=16, size=(64, 96)), MaskAdaptConfig(tune="prompts", depth=2))
 
 
+class Pixels(nn.Module):
+    """Two convolutions and the cross-entropy of pixels."""
+
+    def __init__(self, words: int) -> None:
+        super().__init__()
+        self.layers = nn.Sequential(nn.Conv2d(3, 32, 5, padding=2), nn.ReLU(), nn.Conv2d(32, words, 1))
+
+    def forward(self, batch: Batch) -> dict[str, Tensor]:
+        scores = self.layers(batch["images"])
+        return {"loss": nn.functional.cross_entropy(scores, batch["labels"], ignore_index=IGNORE)}
+
+
+def label_maps() -> Recipe:
+    clip, world = load("random:tiny", device="cpu", precision="fp32"), World("train", count=16, size=(64, 96))
+    torch.manual_seed(0)
+    head = Pixels(len(world.names))
+    words = [None if name in world.novel else label for label, name in enumerate(world.names)]
+    return LabelMapRecipe(clip, head, world, words, config=LabelMapConfig(size=64), paces={"layers.0.": 0.1})
+
+
 RECIPES: dict[str, Callable[[], Recipe]] = {
     "maskadapt": maskadapt,
     "mask-prompts": mask_prompts,
     "masks": masks,
     "catseg": catseg,
+    "label-maps": label_maps,
     "fvit": fvit,
     "c4": c4,
     "pretrain": pretrain,
@@ -272,6 +296,23 @@ def test_a_training_is_not_overwritten_and_resumes_only_as_it_was(tmp_path: Path
         train(pretrain(), config(3), tmp_path, resume=True)
 
 
+def test_a_training_begun_before_a_setting_existed_goes_on(tmp_path: Path) -> None:
+    train(pretrain(), config(2), tmp_path, until=1)
+    path = tmp_path / "state.json"
+    saved = json.loads(path.read_text())
+    del saved["config"]["decay"]
+    path.write_text(json.dumps(saved))
+    with pytest.raises(ConfigError, match="begun with decay cosine and not polynomial"):
+        train(pretrain(), config(2, decay="polynomial"), tmp_path, resume=True)
+    assert train(pretrain(), config(2), tmp_path, resume=True).step == 2
+
+
+def test_the_rate_falls_as_the_settings_say(tmp_path: Path) -> None:
+    train(pretrain(), config(4, rate=1e-3, decay="polynomial", final_rate=0.1), tmp_path)
+    expected = [(1e-3 - 1e-4) * (1 - step / 4) ** 0.9 + 1e-4 for step in range(4)]
+    assert [line["rate"] for line in logged(tmp_path)] == pytest.approx(expected, rel=0.01)
+
+
 def test_a_resumed_log_has_every_step_once(tmp_path: Path) -> None:
     train(pretrain(), config(4, save_every=2), tmp_path, until=2)
     with (tmp_path / "log.jsonl").open("a") as log:
@@ -314,6 +355,7 @@ def test_ctrl_c_finishes_the_step_and_saves(tmp_path: Path) -> None:
         ({"batch_size": 6, "accumulate": 4}, "must divide `batch_size`"),
         ({"warmup": -1}, "`warmup` must not be negative"),
         ({"optimizer": "adam"}, "Did you mean 'adamw'"),
+        ({"decay": "cosin"}, "Unknown decay 'cosin'. Did you mean 'cosine'"),
         ({"trackers": ("tensorbord",)}, "Unknown tracker 'tensorbord'. Did you mean 'tensorboard'"),
     ],
 )

@@ -7,7 +7,7 @@ from torch.nn.functional import normalize
 
 from closeup.recipes.contrastive import contrastive_loss, same_captions
 from closeup.recipes.order import ShardedBatches
-from closeup.recipes.schedule import warmup_cosine
+from closeup.recipes.schedule import DECAYS, warmup_cosine, warmup_polynomial
 
 
 def embeddings(count: int, seed: int) -> torch.Tensor:
@@ -53,3 +53,27 @@ def test_the_rate_rises_then_falls_to_its_floor() -> None:
     assert max(rates) == pytest.approx(1.0)
     assert rates[9:] == sorted(rates[9:], reverse=True)
     assert rates[-1] == pytest.approx(0.1, abs=0.01)
+
+
+def test_the_polynomial_rate_is_mmsegmentations() -> None:
+    """``(base - least) (1 - step / steps)^0.9 + least``, for DenseCLIP's 80,000 steps from 1e-4 to 1e-6."""
+    base, least = 1e-4, 1e-6
+    for step in (1500, 2000, 40_000, 79_999):
+        expected = (base - least) * (1 - step / 80_000) ** 0.9 + least
+        rate = base * warmup_polynomial(step, steps=80_000, warmup=1500, final=least / base)
+        assert rate == pytest.approx(expected, rel=1e-12)
+    assert base * warmup_polynomial(40_000, steps=80_000, warmup=1500, final=0.01) == pytest.approx(
+        5.40528e-5, rel=1e-5
+    )
+    rising = [warmup_polynomial(step, steps=80_000, warmup=1500) for step in range(1501)]
+    assert rising == sorted(rising[:1500]) + rising[1500:]
+    assert rising[1499] == pytest.approx(rising[1500], rel=1e-4)
+    assert rising[749] == pytest.approx(0.5 * (1 - 749 / 80_000) ** 0.9)
+
+
+@pytest.mark.parametrize("name", DECAYS)
+@pytest.mark.parametrize(("steps", "warmup"), [(1, 0), (1, 1), (2, 5), (7, 0), (100, 10)])
+def test_every_rate_is_positive_and_at_most_the_base(name: str, steps: int, warmup: int) -> None:
+    factors = [DECAYS[name](step, steps=steps, warmup=warmup) for step in range(steps)]
+    assert all(0 < factor <= 1 for factor in factors)
+    assert DECAYS[name](steps, steps=steps, warmup=0, final=0.25) == pytest.approx(0.25)

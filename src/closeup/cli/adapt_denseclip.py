@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from closeup.cli.adapt_denseclip_detection import DETECTION_MAKERS, DETECTION_PAPERS, PAPER, Task
-from closeup.cli.fields import Maybe
+from closeup.cli.fields import Flag, Maybe
 from closeup.cli.train import DetectorOptions
 from closeup.errors import InputError
 from closeup.heads.dense_predictor import new_dense_predictor, save_dense_predictor
@@ -24,7 +24,7 @@ MAKERS: Mapping[Task, Maker] = {"segment": MAKER, **DETECTION_MAKERS}
 PAPERS: Mapping[Task, str] = {"segment": "paper-resnet", **DETECTION_PAPERS}
 """The papers' presets."""
 
-HEAD = ("prompts", "contexts", "auxiliary", "route", "backbone", "scores", "average")
+HEAD = ("prompts", "contexts", "auxiliary", "route", "backbone", "backbone_weights", "scores", "average")
 
 
 @dataclass(frozen=True)
@@ -58,8 +58,8 @@ class DenseClip(DetectorOptions):
     "paper-vit" has 640 px), for things "paper-retinanet" or "paper-mask-rcnn" (12 epochs of batches of 16, 1333 px); or
     "tiny" (for small models: narrow, 128 px for pixels and 256 px for things)."""
 
-    language: bool = True
-    """Whether words take part at all; without them it is a plain feature pyramid on the image tower."""
+    plain: Flag = False
+    """Leave words out: a plain feature pyramid on the image tower, to compare with."""
 
     prompts: Maybe[Prompts] = None
     """How words know of the picture: "post", moved by a context decoder after the text tower (the paper's best, and
@@ -85,12 +85,15 @@ class DenseClip(DetectorOptions):
     backbone: Maybe[str] = None
     """A backbone of timm's in the place of the CLIP's image tower, such as "resnet50"; words are still the CLIP's."""
 
+    backbone_weights: Maybe[str] = None
+    """ImageNet's weights of that backbone: a file under timm's names, or "timm" to fetch them; random unless given."""
+
     def head(self) -> dict[str, Any]:
         """Return the head's settings that are given."""
         if self.task != "segment" and self.average is not None:
             raise InputError(f"--average {self.average} is of label maps, and --task {self.task} has none. Drop it.")
         given = {name: getattr(self, name) for name in HEAD if getattr(self, name) is not None}
-        return given if self.language else {**given, "language": False}
+        return {**given, "language": False} if self.plain else given
 
     def maker(self) -> Maker:
         """Return how it is made and saved."""

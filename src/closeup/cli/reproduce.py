@@ -30,6 +30,7 @@ class Options:
         closeup reproduce regionclip
         closeup reproduce detection --train
         closeup reproduce ovseg
+        closeup reproduce denseclip --train --camvid /data/camvid
         closeup reproduce segmentation --tables untrained panoptic
         closeup reproduce clipself --tables regions forgetting --json
         closeup reproduce clipself --train --work runs/clipself
@@ -37,7 +38,7 @@ class Options:
     """
 
     name: Positional[str]
-    """Which paper or task: "clipself", "regionclip", "detection", "ovseg" or "segmentation"."""
+    """Which paper or task: "clipself", "regionclip", "detection", "ovseg", "segmentation" or "denseclip"."""
 
     out: Path = Path(".")
     """The folder under which results/ and docs/results/ are written."""
@@ -50,6 +51,10 @@ class Options:
 
     work: Path = Path("runs/reproduce")
     """The folder of the models that --train makes."""
+
+    camvid: Maybe[Path] = None
+    """The folder of CamVid (images/ and labels/ with train, val and test), for the tables on real photographs; they
+    are left out unless given."""
 
     quick: Flag = False
     """The same way with a handful of pictures, to see that it works; the figures mean nothing, and are written to
@@ -65,7 +70,9 @@ def run(options: Options) -> int:
     check_folder(options.out)
     if options.train:
         check_folder(options.work, "--work")
-    wanted = Wanted(options.train, options.quick, options.tables, options.work)
+    if options.camvid is not None:
+        check_folder(options.camvid, "--camvid")
+    wanted = Wanted(options.train, options.quick, options.tables, options.work, options.camvid)
     result, written = reproduce(what, wanted, options.out, lambda: stamp(_command(options)), counted)
     if options.json:
         show_json({**result.to_dict(), "written": written})
@@ -81,5 +88,6 @@ def _command(options: Options) -> str:
     words = ["closeup", "reproduce", options.name]
     words += ["--train"] if options.train else []
     words += ["--tables", *options.tables] if options.tables else []
+    words += ["--camvid", "CAMVID"] if options.camvid else []
     words += ["--quick"] if options.quick else []
     return shlex.join(words)

@@ -67,8 +67,8 @@ class DecoderLayer(nn.Module):
         own = self.norms[0](x)
         x = x + self.self_attention(own, own)
         x = x + self.cross_attention(self.norms[1](x), memory)
-        fed: Tensor = self.feed_forward(self.norms[2](x))
-        return x + self.dropout(fed)
+        moved: Tensor = x + self.dropout(self.feed_forward(self.norms[2](x)))
+        return moved
 
 
 class Attention(nn.Module):

@@ -17,7 +17,7 @@ from closeup.heads.prompting import SEEING, Prompting
 from closeup.heads.tower_backbone import TowerBackbone
 from closeup.heads.trained import KEYS, TrainedHead, save_head
 from closeup.models.clip import Clip
-from closeup.models.image_tower import image_tower, resized_tower
+from closeup.models.image_tower import grafted_tower, image_tower, resized_tower
 from closeup.models.load import chosen_device
 from closeup.text import Vocabulary, build_bank
 from closeup.text.prompts import LearnedContexts
@@ -35,6 +35,12 @@ class ClosedHead(TrainedHead):
 
     Its module has a ``backbone`` and a ``prompting``, which may be None.
     """
+
+    @property
+    def eyes(self) -> Clip:
+        """The image tower that learns, which is not the CLIP's where a backbone takes its place."""
+        tower: Clip = self.head.backbone.clip
+        return tower
 
     @property
     def paces(self) -> dict[str, float]:
@@ -128,7 +134,11 @@ def new_parts(
         bank = build_bank(clip, Vocabulary(words), templates=templates)
         contexts = _contexts(clip, words, config)
         prompting = Prompting(bank.embeddings if contexts is None else contexts()[0].detach(), contexts, config)
-    return TowerBackbone(resized_tower(clip, size), config), prompting
+    if config.backbone:
+        tower = grafted_tower(clip, config.backbone, size, config.backbone_weights or None)
+    else:
+        tower = resized_tower(clip, size)
+    return TowerBackbone(tower, config), prompting
 
 
 def stored_parts(

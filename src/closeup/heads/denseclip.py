@@ -57,7 +57,8 @@ class DenseClip(nn.Module):
     ) -> tuple[Float[Tensor, "batch words _rows _cols"], Float[Tensor, "batch words rows cols"] | None]:
         """Return logits of words at the cells of the finest level, and the score map if there is one."""
         levels, scores = read_with_scores(images, self.backbone, self.prompting, self.config)
-        return self.fpn(levels).float(), scores
+        logits: Tensor = self.fpn(levels)
+        return logits.float(), scores
 
 
 def joined_widths(backbone: TowerBackbone, words: int) -> list[int]:
@@ -90,7 +91,7 @@ def score_map(
     with torch.autocast(dense.device.type, enabled=False):
         cells, words = F.normalize(dense.float(), dim=1), F.normalize(words.float(), dim=2)
         scores = words.expand(len(dense), -1, -1) @ cells.flatten(2)
-    return scores.unflatten(2, dense.shape[2:])
+    return scores.reshape(len(dense), words.shape[1], *dense.shape[2:])
 
 
 def pixel_loss(

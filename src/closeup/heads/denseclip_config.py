@@ -59,6 +59,8 @@ class DenseClipConfig(Config):
     backbone: str = ""
     """A backbone of timm's in the place of the CLIP's image tower, "resnet50" for example; its attention pool starts
     from nothing."""
+    backbone_weights: str = ""
+    """ImageNet's weights of that backbone: a file under timm's names, "timm" to fetch them; empty is random."""
     backbone_pace: float = 0.1
     """What the learning rate is multiplied by for the image tower."""
 

@@ -73,7 +73,8 @@ class Prompting(nn.Module):
         if self.kind != "post":
             return words
         words = words.expand(len(pooled), -1, -1)
-        return words + self.gamma * self.decoder(words, memory(pooled, dense))
+        moved: Tensor = words + self.gamma * self.decoder(words, memory(pooled, dense))
+        return moved
 
     @torch.no_grad()
     def fix(self) -> None:
@@ -91,15 +92,19 @@ class Prompting(nn.Module):
     def _words(self) -> Float[Tensor, "1 words dim"]:
         if self.contexts is None or not self.training:
             return self.bank[None]
-        return self.contexts()
+        words: Tensor = self.contexts()
+        return words
 
     def _through_tower(
         self, contexts: LearnedContexts, pooled: Embeddings, dense: DenseMap
     ) -> Float[Tensor, "batch words dim"]:
         learned = contexts.contexts.expand(len(pooled), -1, -1)
         if self.kind == "pre":
-            return contexts(self.decoder(learned, memory(pooled, dense)))
-        return contexts(torch.cat([learned, self.token(pooled)[:, None]], dim=1))
+            learned = self.decoder(learned, memory(pooled, dense))
+        else:
+            learned = torch.cat([learned, self.token(pooled)[:, None]], dim=1)
+        words: Tensor = contexts(learned)
+        return words
 
 
 def memory(pooled: Embeddings, dense: DenseMap) -> Float[Tensor, "batch places dim"]:

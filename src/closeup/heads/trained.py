@@ -33,6 +33,11 @@ class StandingHead:
         return digest(self.head.state_dict(), (self.clip.fingerprint, told, self.size))
 
     @property
+    def eyes(self) -> Clip:
+        """The model that pictures are prepared for."""
+        return self.clip
+
+    @property
     def needs(self) -> dict[str, str]:
         """Fingerprints of what it stands on besides the CLIP, by name."""
         return {}

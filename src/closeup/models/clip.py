@@ -284,9 +284,9 @@ class Clip:
         Nothing is normalised. A ViT's last block is as the route leaves it.
         """
         with self._cast():
-            levels, pooled, dense = self.tower.read(self._ready(images), blocks, get_route(route))
-        finished = [_finished(level, False) for level in levels]
-        return Reading(finished, _finished(pooled, False), _finished(dense, False))
+            found = self.tower.read(self._ready(images), blocks, get_route(route))
+        pooled, dense = (None if part is None else _finished(part, False) for part in (found.pooled, found.dense))
+        return Reading([_finished(level, False) for level in found.levels], pooled, dense)
 
     def encode_tokens(self, tokens: TokenIds, *, normalize: bool = True) -> Embeddings:
         """Return the embeddings of tokenised texts; differentiable, and under the caller's autocast if there is one."""
@@ -364,7 +364,9 @@ class Clip:
 
     @contextlib.contextmanager
     def _cast(self) -> Iterator[None]:
-        if torch.is_grad_enabled() or torch.is_autocast_enabled(self.device.type) or not self._uses_bf16():
+        # On the meta device there are shapes alone, and no autocast to ask for.
+        settled = torch.is_grad_enabled() or self.device.type == "meta" or torch.is_autocast_enabled(self.device.type)
+        if settled or not self._uses_bf16():
             yield
             return
         with torch.autocast(self.device.type, torch.bfloat16):

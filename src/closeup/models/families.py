@@ -7,12 +7,13 @@ from torch import nn
 from closeup.errors import ModelError
 from closeup.models.eva import EvaTower
 from closeup.models.resnet import ResNetTower
+from closeup.models.timm_backbone import TimmBackboneTower
 from closeup.models.timm_conv import ConvTower
 from closeup.models.timm_vit import TimmVitTower
 from closeup.models.tower import ImageTower
 from closeup.models.vit import VitTower
 
-FAMILIES: tuple[type[ImageTower], ...] = (VitTower, EvaTower, ResNetTower, TimmVitTower, ConvTower)
+FAMILIES: tuple[type[ImageTower], ...] = (VitTower, EvaTower, ResNetTower, TimmVitTower, ConvTower, TimmBackboneTower)
 """In the order in which they are asked."""
 
 

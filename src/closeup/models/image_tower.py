@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from open_clip.model import CLIP
@@ -10,9 +11,14 @@ from torch import Tensor, nn
 
 from closeup.models.clip import Clip
 from closeup.models.pos_embed import resize_position_embedding
+from closeup.models.timm_backbone import TimmBackbone
+from closeup.models.timm_weights import give_weights
 
 NO_TEXT = {"context_length": 1, "vocab_size": 1, "width": 64, "heads": 1, "layers": 1}
 """The least text tower that open_clip builds; it is thrown away."""
+
+BACKBONE = "timm_backbone"
+"""The key of a vision configuration that names a backbone of timm's."""
 
 POSITIONS = ("positional_embedding", "attnpool.positional_embedding", "trunk.pos_embed")
 """The learned position embeddings of open_clip's image towers."""
@@ -29,12 +35,13 @@ def image_tower(config: Mapping[str, Any], *, name: str, size: int | None = None
         vision["image_size"] = size
     if vision.get("timm_model_name"):
         vision["timm_model_pretrained"] = False
-    holder = nn.Module()
-    holder.visual = CLIP(
-        embed_dim=told["embed_dim"], vision_cfg=vision, text_cfg=NO_TEXT, quick_gelu=bool(told.get("quick_gelu", False))
-    ).visual
     whole = {"model_cfg": {**told, "vision_cfg": vision}, "preprocess_cfg": dict(config.get("preprocess_cfg", {}))}
-    return Clip(holder, whole, name=name, precision=precision)
+    if BACKBONE in vision:
+        visual: nn.Module = TimmBackbone(vision[BACKBONE], told["embed_dim"], size=vision["image_size"])
+    else:
+        gelu = bool(told.get("quick_gelu", False))
+        visual = CLIP(embed_dim=told["embed_dim"], vision_cfg=vision, text_cfg=NO_TEXT, quick_gelu=gelu).visual
+    return _alone(visual, whole, name, precision)
 
 
 def resized_tower(clip: Clip, size: int) -> Clip:
@@ -56,6 +63,30 @@ def resized_tower(clip: Clip, size: int) -> Clip:
     made.tower.visual.load_state_dict({**wanted, **state})
     made.tower.visual.train(clip.tower.visual.training)
     return made.to(clip.device)
+
+
+def grafted_tower(clip: Clip, backbone: str, size: int, weights: str | Path | None = None) -> Clip:
+    """Return a backbone of timm's in the place of a CLIP's image tower, for the same joint space, without a text tower.
+
+    ``weights`` as in ``give_weights``, random if None; images are normalised as timm's own model wants them.
+
+    Raises:
+        ModelError: timm has no such backbone, or the weights cannot be had.
+
+    Source: DenseCLIP (arXiv 2112.01518), Section 4.3.
+    """
+    visual = TimmBackbone(backbone, clip.dim, size=size).train(clip.tower.visual.training)
+    if weights is not None:
+        give_weights(visual.stages, backbone, weights)
+    told = {**clip.config["model_cfg"], "vision_cfg": {BACKBONE: backbone, "image_size": visual.image_size}}
+    seen = {"mean": list(visual.mean), "std": list(visual.std)}
+    return _alone(visual, {"model_cfg": told, "preprocess_cfg": seen}, clip.name, clip.precision).to(clip.device)
+
+
+def _alone(visual: nn.Module, config: Mapping[str, Any], name: str, precision: str) -> Clip:
+    holder = nn.Module()
+    holder.visual = visual
+    return Clip(holder, config, name=name, precision=precision)
 
 
 def _at(stored: Tensor, wanted: Tensor, clip: Clip, made: Clip) -> Tensor:

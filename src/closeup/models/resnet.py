@@ -7,25 +7,18 @@ from typing import Any
 
 import torch
 from jaxtyping import Float
-from open_clip.modified_resnet import AttentionPool2d, ModifiedResNet
+from open_clip.modified_resnet import ModifiedResNet
 from torch import Tensor, nn
 
-from closeup._types import DenseMap, Embeddings, Images
-from closeup.models.attention_pool import pool_every_query, pool_no_query, pool_regions
-from closeup.models.position_policies import PositionPolicy, position_policy
-from closeup.models.routes import Route
-from closeup.models.stage_tower import StageTower
+from closeup._types import Images
+from closeup.models.attention_pool import pool_regions
+from closeup.models.pooled_stages import PooledStages
+from closeup.models.position_policies import PositionPolicy
 from closeup.regions.boxes import pool_boxes
 
 
-class ResNetTower(StageTower):
-    """open_clip's ``ModifiedResNet``; four stages, at strides 4, 8, 16 and 32.
-
-    The attention pool is the only attention there is, and it has neither residual nor MLP, so a route says how
-    the pool is read: ``attention`` keeps every query of it (DenseCLIP), ``value`` (also ``maskclip``) replaces
-    it by value and output projection at each cell (MaskCLIP). ``positions`` is how the pool's embedding meets
-    maps that are not of the native size (``position_policies``); the value route has no use for it.
-    """
+class ResNetTower(PooledStages):
+    """open_clip's ``ModifiedResNet``; four stages, at strides 4, 8, 16 and 32, and an attention pool."""
 
     family = "ResNet"
     visual: Any
@@ -33,8 +26,7 @@ class ResNetTower(StageTower):
     def __init__(self, visual: ModifiedResNet, *, dim: int, positions: PositionPolicy | None = None) -> None:
         size = visual.image_size
         image_size = (size, size) if isinstance(size, int) else tuple(size)
-        super().__init__(visual, dim=dim, patch=32, depth=4, image_size=image_size)
-        self.positions = positions or position_policy("resize")
+        super().__init__(visual, dim=dim, image_size=image_size, positions=positions)
 
     @classmethod
     def accepts(cls, visual: nn.Module) -> bool:
@@ -45,28 +37,6 @@ class ResNetTower(StageTower):
     def from_visual(cls, visual: nn.Module, dim: int) -> ResNetTower:
         """Wrap open_clip's module; no weight is copied."""
         return cls(visual, dim=dim)
-
-    def pooled(self, images: Images) -> Embeddings:
-        """Return open_clip's ``encode_image`` at any size, from the one query that it needs."""
-        features = self.last_map(images)
-        return pool_regions(self._pool, features, self._positions(features))
-
-    def map_of(self, features: Float[Tensor, "batch channels rows cols"], route: Route) -> DenseMap:
-        """Return the attention pool read at every cell, one vector per 32 by 32 square."""
-        if self.check_route(route) == "value":
-            return pool_no_query(self._pool, features)
-        return pool_every_query(self._pool, features, self._positions(features))[1]
-
-    def both_of(self, features: Float[Tensor, "batch channels rows cols"], route: Route) -> tuple[Embeddings, DenseMap]:
-        """Return the pool's token 0 and the map.
-
-        With the route ``attention`` they are DenseCLIP's ``z_global`` and ``z_map``. With ``value`` token 0, the
-        mean of the cells, goes the way of every cell: value and output projection, so it is the mean of the map.
-        """
-        if self.check_route(route) == "value":
-            dense = pool_no_query(self._pool, features)
-            return dense.mean(dim=(2, 3)), dense
-        return pool_every_query(self._pool, features, self._positions(features))
 
     def stem(self, images: Images) -> Float[Tensor, "batch channels rows cols"]:
         """Return the input of the first stage, at stride 4."""
@@ -103,12 +73,5 @@ class ResNetTower(StageTower):
             bins = 2 * (self.image_size[0] // self.patch)
         crops = torch.cat(pool_boxes(c4, boxes, bins=bins, extents=extents))
         features = self.visual.layer4(crops)
-        embeddings = pool_regions(self._pool, features, self._positions(features))
+        embeddings = pool_regions(self.attention_pool, features, self.positions_of(features))
         return list(torch.split(embeddings, [len(each) for each in boxes]))
-
-    @property
-    def _pool(self) -> AttentionPool2d:
-        return self.visual.attnpool
-
-    def _positions(self, features: Float[Tensor, "batch channels rows cols"]) -> Float[Tensor, "tokens channels"]:
-        return self.positions(self._pool.positional_embedding, (features.shape[2], features.shape[3]))

@@ -8,8 +8,9 @@ from typing import Any, TypeVar
 
 import torch
 from jaxtyping import Float
+from open_clip import CLIP
 from open_clip.hf_model import HFTextEncoder
-from open_clip.transformer import text_global_pool
+from open_clip.transformer import TextTransformer, text_global_pool
 from torch import Tensor, nn
 
 from closeup._types import Embeddings
@@ -163,7 +164,7 @@ def text_tower(clip: Clip) -> TextTower:
     source = getattr(clip.model, "text", clip.model)
     if isinstance(source, HFTextEncoder):
         return _checked(clip, frozen_view(HuggingFaceText(source)))
-    if not hasattr(source, "token_embedding"):
+    if not isinstance(source, CLIP | TextTransformer):
         raise ModelError(f"The model {clip.name!r} has no text tower that takes learned contexts; load another model.")
     return frozen_view(TransformerText(source))
 

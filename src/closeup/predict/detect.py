@@ -109,11 +109,11 @@ def detect(
             no image.
     """
     _check(threshold, limit)
-    clip, bank = detector.clip, detector_bank(detector, words, templates)
+    eyes, bank = detector.eyes, detector_bank(detector, words, templates)
     picture = open_image(image)
-    canvas, placement = clip.preprocess(picture, policy="longest-pad-corner", size=detector.size)
+    canvas, placement = eyes.preprocess(picture, policy="longest-pad-corner", size=detector.size)
     (found,) = detector.find(
-        canvas[None].to(clip.device),
+        canvas[None].to(eyes.device),
         _shown(placement),
         bank,
         threshold=threshold,
@@ -122,11 +122,11 @@ def detect(
     )
     boxes = placement.boxes_to_original(found.boxes.cpu())
     made = describe(
-        clip,
+        eyes,
         bank,
         region_encoder=detector.head.kind,
         route=detector.head.route,
-        image_size=as_size(clip, detector.size),
+        image_size=as_size(eyes, detector.size),
         detector=detector.name,
         threshold=threshold,
         limit=limit,

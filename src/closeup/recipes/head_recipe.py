@@ -4,19 +4,26 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Callable, Mapping
-from typing import Any, ClassVar, Protocol
+from typing import Any, ClassVar, Protocol, runtime_checkable
 
 from torch import nn
 
+from closeup.models.clip import Clip
 from closeup.recipes.recipe import Recipe
 
 
+@runtime_checkable
 class Headed(Protocol):
     """A detector that is being trained: its head holds every parameter."""
 
     @property
     def head(self) -> nn.Module:
         """The module whose ``forward`` gives losses."""
+        ...
+
+    @property
+    def eyes(self) -> Clip:
+        """The model that pictures are prepared for."""
         ...
 
     @property

@@ -85,13 +85,13 @@ def tiny(images: int) -> Settings:
             training,
             steps=4 * ceil(images / 8),
             batch_size=8,
-            rate=1e-3,
+            rate=2e-3,
             warmup=50,
             workers=2,
             log_every=25,
             save_every=250,
         ),
-        {"channels": 64, "hidden": 64, "contexts": 4},
+        {"channels": 64, "hidden": 64, "contexts": 4, "decoder_width": 64},
     )
 
 

@@ -117,7 +117,7 @@ def train_detector(wanted: DetectorTraining, out: str | Path, maker: Maker, *, r
     clip = load(wanted.model, device=here.device, precision="fp32" if training.precision == "fp32" else "auto")
     torch.manual_seed(training.seed)
     made = maker.new(clip, words, novel, templates=config.templates, size=config.size, config={**head, **wanted.head})
-    recipe = maker.recipe(clip, made, reader, _places(reader, words, novel), config, training.seed)
+    recipe = maker.recipe(made.eyes, made, reader, _places(reader, words, novel), config, training.seed)
     card = {
         "recipe": recipe.name,
         "base": {"name": wanted.model, "fingerprint": clip.fingerprint, **made.needs},

@@ -26,7 +26,7 @@ class View:
         # Cutting before resizing spares the parts that are not seen.
         return picture.resize(self.shown, PIL.Image.Resampling.BICUBIC, box=self.seen)
 
-    def labels(self, label_map: LabelMap) -> LabelMap:
+    def labels(self, label_map: LabelMap) -> Int[Tensor, "rows columns"]:
         """Return the labels of the picture's pixels as they are shown, each the nearest one's."""
         (left, top, right, bottom), (width, height) = self.seen, self.shown
         rows, cols = _nearest(top, bottom, height), _nearest(left, right, width)

@@ -42,14 +42,19 @@ class HeadTraining:
     seed: int = 0
     head: Mapping[str, Any] = field(default_factory=dict)
     pictures: int = PICTURES
+    images: str = "world?count={pictures}"
+    training: Mapping[str, Any] = field(default_factory=dict)
+    novel: tuple[str, ...] | None = None
+    """Words that are not learned from; None for the data set's own."""
 
     def wanted(self, *, share: float = 1.0) -> DetectorTraining:
         """Return it as a training; ``share`` of the scenes, for a look at whether all of it runs."""
         return DetectorTraining(
-            images=f"world?count={max(8, round(self.pictures * share))}",
+            images=self.images.format(pictures=max(8, round(self.pictures * share))),
             model=self.model,
             preset="tiny",
-            training={"seed": self.seed},
+            novel=self.novel,
+            training={**self.training, **({} if share == 1 else {"steps": 2}), "seed": self.seed},
             head=self.head,
             dtype="fp16",
         )

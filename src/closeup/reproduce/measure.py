@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import TypeAlias
 
+from closeup.data.record import Reader
 from closeup.data.world import World
 from closeup.heads.fvit import FVit
 from closeup.heads.mask_proposer import load_mask_proposer
@@ -150,13 +151,23 @@ class Measurements:
         """Return region recognition from true masks cut out, seen with the model's mask prompts where it has some."""
         return self._recognise(model, cut_out_view(self.clip(model)), self.scale.size, self.scale.scenes, None)
 
-    def segmented(self, name: str, make: Callable[[], Scorer]) -> SegmentationReport:
-        """Return mean IoU of a scorer, which is made and asked once for its name."""
+    def segmented(
+        self,
+        name: str,
+        make: Callable[[], Scorer],
+        reader: Reader | None = None,
+        novel: Sequence[bool] | None = None,
+    ) -> SegmentationReport:
+        """Return mean IoU of a scorer, which is made and asked once for its name.
+
+        On the world's held-out scenes, or all that a ``reader`` has; ``novel`` as in ``evaluate_scorer``.
+        """
         if name not in self._segmented:
             with self.counter(name) as tell:
                 self._segmented[name] = evaluate_scorer(
                     make(),
-                    World("val", count=self.scale.trend_scenes),
+                    reader or World("val", count=self.scale.trend_scenes),
+                    novel=novel,
                     workers=self.scale.workers,
                     on_progress=tell,
                 )

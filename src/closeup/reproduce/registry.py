@@ -6,6 +6,7 @@ from collections.abc import Mapping
 
 from closeup.errors import InputError, suggest
 from closeup.reproduce.clipself import CLIPSELF
+from closeup.reproduce.denseclip import DENSECLIP
 from closeup.reproduce.detection import DETECTION
 from closeup.reproduce.ovseg import OVSEG
 from closeup.reproduce.regionclip import REGIONCLIP
@@ -13,7 +14,7 @@ from closeup.reproduce.run import Reproduction
 from closeup.reproduce.segmentation import SEGMENTATION
 
 REPRODUCTIONS: Mapping[str, Reproduction] = {
-    what.name: what for what in (CLIPSELF, REGIONCLIP, DETECTION, OVSEG, SEGMENTATION)
+    what.name: what for what in (CLIPSELF, REGIONCLIP, DETECTION, OVSEG, SEGMENTATION, DENSECLIP)
 }
 
 

@@ -32,6 +32,8 @@ class Wanted:
     quick: bool = False
     tables: tuple[str, ...] | None = None
     work: Path = Path("runs/reproduce")
+    camvid: Path | None = None
+    """Where CamVid is, for the tables that are measured on it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +57,8 @@ class Part:
     about: str
     trained: bool
     measure: Callable[[Wanted, Measurements], Found]
+    camvid: bool = False
+    """Whether it is measured on CamVid, and left out where that is not given."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +79,11 @@ class Reproduction:
             if key not in keys:
                 raise InputError(f"Unknown table {key!r} of {self.name!r}. {suggest(key, keys)}")
         parts = [part for part in self.parts if wanted.tables is None or part.key in wanted.tables]
+        if wanted.camvid is None:
+            absent = [part.key for part in parts if part.camvid]
+            if wanted.tables is not None and absent:
+                raise InputError(f"The table {absent[0]!r} is measured on CamVid. Say where it is, with --camvid.")
+            parts = [part for part in parts if not part.camvid]
         if wanted.train:
             return parts
         lacking = [part.key for part in parts if part.trained]

@@ -35,8 +35,8 @@ class LearnedContexts(nn.Module):
         ConfigError: fewer contexts than 1, more than the tower has room for, or a deviation that is not positive.
         ModelError: a CLIP without such a text tower.
 
-    Source: CoOp (arXiv 2109.01134); DenseCLIP (arXiv 2112.01518), ``CLIPTextContextEncoder``. There names are cut to 3
-    tokens, and the text tower learns by mistake: the schedule of the rate ends at 1e-6 for it too.
+    Source: CoOp (arXiv 2109.01134); DenseCLIP (arXiv 2112.01518), ``CLIPTextContextEncoder``. There a name of
+    more than 3 tokens is an error, and the text tower learns: the schedule ends at a rate of 1e-6 for it too.
     """
 
     tower: TextTower
@@ -54,7 +54,7 @@ class LearnedContexts(nn.Module):
         self.width = self.tower.width
         self._texts = clean_names(self.names, clean)
         self._tokenizer = clip.tokenizer
-        self._start, self._context = _read_form(clip.tokenizer)
+        self.start, self._context = _read_form(clip.tokenizer)
         self._tokens: dict[int, TokenIds] = {}
         self.tokens(count)
         contexts = torch.empty(1, count, self.width, device=clip.device)
@@ -75,7 +75,7 @@ class LearnedContexts(nn.Module):
             raise InputError(f"Contexts of {chosen.shape[2]} dimensions for a text tower of {self.width}.")
         device = self.contexts.device
         tokens = self.tokens(chosen.shape[1])
-        return encode_prompts(self.tower, tokens.to(device), chosen.to(device), self._start)
+        return encode_prompts(self.tower, tokens.to(device), chosen.to(device), self.start)
 
     def tokens(self, count: int) -> Int[Tensor, "words context"]:
         """Return the ids of the names' prompts with places for that many contexts, no longer than the tower needs.
@@ -85,8 +85,8 @@ class LearnedContexts(nn.Module):
         """
         if count not in self._tokens:
             room = self._context - count
-            if room < self._start + 2:
-                most = self._context - self._start - 2
+            if room < self.start + 2:
+                most = self._context - self.start - 2
                 raise ConfigError(
                     f"{count} contexts; the {self._context} tokens of the text tower hold {most} at most."
                 )
@@ -94,7 +94,7 @@ class LearnedContexts(nn.Module):
             for name, row in zip(self.names, ids[1:], strict=True):
                 if torch.equal(row, ids[0]):
                     raise InputError(f"The name {name!r} is nothing to the tokenizer; use another name.")
-            filled = with_room(ids[1:], count, self._start)
+            filled = with_room(ids[1:], count, self.start)
             self._tokens[count] = filled[:, : self.tower.used(filled)]
         return self._tokens[count]
 
@@ -104,7 +104,7 @@ class LearnedContexts(nn.Module):
         return self
 
 
-def with_room(tokens: TokenIds, count: int, start: int) -> TokenIds:
+def with_room(tokens: TokenIds, count: int, start: int) -> Int[Tensor, "texts _"]:
     """Return token ids with places for contexts after the first ``start`` of them.
 
     The places have the id of the token after them, as a tower tells ends and padding by their ids.

@@ -1,0 +1,66 @@
+"""The dense predictors behind DenseCLIP's tables: what each row starts from and learns with."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from closeup.heads.dense_predictor import new_dense_predictor, save_dense_predictor
+from closeup.recipes.label_maps import label_maps_teach
+from closeup.recipes.label_maps_config import LABEL_MAP_PRESETS
+from closeup.recipes.run_detection import Maker
+from closeup.reproduce.denseclip_paper import (
+    ADAPTED_ROW,
+    PLAIN_ROW,
+    POST_ROW,
+    PRE_ROW,
+    RANDOM_ROW,
+    SCORES_ROW,
+    WHOLE_ROW,
+)
+from closeup.reproduce.detection_models import HeadTraining
+from closeup.reproduce.trainings import RAW
+
+SHIPPED = "tiny-denseclip"
+"""What ships: the whole of DenseCLIP, on the world."""
+STEPS = 300
+"""Of 8 pictures, for every row of both tables."""
+SIZE = 128
+"""Side of the canvas in pixels."""
+
+MAKER = Maker(new_dense_predictor, save_dense_predictor, LABEL_MAP_PRESETS, grounds=True, recipe=label_maps_teach)
+
+PLAIN: Mapping[str, Any] = {"language": False}
+ROWS: Mapping[str, tuple[str, Mapping[str, Any]]] = {
+    RANDOM_ROW: (f"random:{RAW}", PLAIN),
+    PLAIN_ROW: (RAW, PLAIN),
+    SCORES_ROW: (RAW, {"prompts": "learned", "auxiliary": 0.0}),
+    PRE_ROW: (RAW, {"prompts": "pre", "auxiliary": 0.0}),
+    POST_ROW: (RAW, {"prompts": "post", "auxiliary": 0.0}),
+    WHOLE_ROW: (RAW, {"prompts": "post"}),
+    ADAPTED_ROW: ("tiny-clipself", {"prompts": "post", "route": "value"}),
+}
+"""The CLIP of each row, and its head."""
+
+
+def training(row: str, seed: int, data: str, images: str) -> HeadTraining:
+    """Return the training of a row on a data set, by its name and its line."""
+    model, head = ROWS[row]
+    if model.startswith("random:"):
+        model = f"{model}@{seed}"
+    return HeadTraining(
+        name=f"denseclip-{data}-{list(ROWS).index(row)}-{seed}",
+        model=model,
+        maker=MAKER,
+        seed=seed,
+        head=head,
+        pictures=STEPS * 8,
+        images=images,
+        training={"steps": STEPS},
+        novel=(),
+    )
+
+
+def shipped_training() -> HeadTraining:
+    """Return the training of what ships."""
+    return HeadTraining(SHIPPED, RAW, MAKER, head={"prompts": "post"}, pictures=8 * STEPS, novel=())
