@@ -93,7 +93,7 @@ def test_a_proposer_is_trained_and_a_clip_names_its_boxes(closeup: Run, photos: 
     assert [each["score"] for each in told["objects"]] == pytest.approx(expected.scores.tolist(), abs=1e-4)
     wrong = closeup("detect", photos, "--detector", "proposer", *WORDS)
     assert wrong.code == 2
-    assert "is a head of the kind 'rpn', and 'fvit' or 'c4' is wanted" in wrong.err
+    assert "is a head of the kind 'rpn', and 'fvit' or 'c4' or 'denseclip-detector' is wanted" in wrong.err
 
 
 def train_c4(*more: object) -> list[object]:

@@ -149,7 +149,7 @@ def test_one_scale_twice_has_the_best_words_of_one_look(predictor: DensePredicto
     once = scored(DensePredictorScorer(predictor, scales=(1.0,)), picture())
     twice = scored(DensePredictorScorer(predictor, scales=(1.0, 1.0)), picture())
     torch.testing.assert_close(twice.cells, once.cells.softmax(dim=0))
-    size = tuple(once.cells.shape[1:])
+    size = once.cells.shape[1], once.cells.shape[2]
     assert torch.equal(best_words(once.cells, size).labels, best_words(twice.cells, size).labels)
 
 

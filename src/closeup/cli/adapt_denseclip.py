@@ -1,12 +1,15 @@
-"""The part ``denseclip`` of the verb ``adapt``: a CLIP's image tower learns to name every pixel."""
+"""The part ``denseclip`` of the verb ``adapt``: a CLIP's image tower learns to name every pixel, or to find things."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
+from closeup.cli.adapt_denseclip_detection import DETECTION_MAKERS, DETECTION_PAPERS, PAPER, Task
 from closeup.cli.fields import Flag, Maybe
 from closeup.cli.train import DetectorOptions
+from closeup.errors import InputError
 from closeup.heads.dense_predictor import new_dense_predictor, save_dense_predictor
 from closeup.heads.denseclip_config import Prompts
 from closeup.recipes.label_maps import label_maps_teach
@@ -16,22 +19,29 @@ from closeup.recipes.run_detection import DetectorTraining, Maker
 MAKER = Maker(new_dense_predictor, save_dense_predictor, LABEL_MAP_PRESETS, grounds=True, recipe=label_maps_teach)
 """How a DenseCLIP is made, trained and saved."""
 
+MAKERS: Mapping[Task, Maker] = {"segment": MAKER, **DETECTION_MAKERS}
+
+PAPERS: Mapping[Task, str] = {"segment": "paper-resnet", **DETECTION_PAPERS}
+"""The papers' presets."""
+
 HEAD = ("prompts", "contexts", "auxiliary", "route", "backbone", "backbone_weights", "scores", "average")
 
 
 @dataclass(frozen=True)
 class DenseClip(DetectorOptions):
-    """Teach a CLIP to name every pixel in a closed list of words (DenseCLIP, arXiv 2112.01518).
+    """Teach a CLIP to name every pixel, or to find things, in a closed list of words (DenseCLIP, arXiv 2112.01518).
 
-    It learns from label maps, or masks. The image tower learns too, and learned contexts around the names of words,
-    through the frozen text tower, make a map of scores that guides the rest. What is saved holds the image tower and
-    the embedded words: no text tower is needed to use it, and no other CLIP. It ends by telling how well it does on
-    pictures that it did not learn from.
+    It learns from label maps, or masks; with --task detect from boxes, with --task instances from boxes and masks. The
+    image tower learns too, and learned contexts around the names of words, through the frozen text tower, make a map of
+    scores that guides the rest. What is saved holds the image tower and the embedded words: no text tower is needed to
+    use it, and no other CLIP. Of pixels it ends by telling how well it does on pictures that it did not learn from.
 
         closeup adapt denseclip --images camvid:/data/camvid --preset tiny --model tiny --out my-streets
         closeup adapt denseclip --images ade20k:/data/ade --preset paper-resnet --model RN50/openai --out my-ade
         closeup adapt denseclip --images ade20k:/data/ade --model ViT-B-16/openai --backbone resnet50 --out mine
         closeup segment photos/ --method denseclip --head my-streets
+        closeup adapt denseclip --task detect --images coco:/data/coco --model RN50/openai --out my-coco
+        closeup detect photos/ --detector my-coco
 
     The log and the state to resume from lie beside it in a folder of the same name with -run added.
     """
@@ -39,9 +49,14 @@ class DenseClip(DetectorOptions):
     model: str = "tiny"
     """The CLIP: a name as in "tiny" or "RN50/openai", or a folder of a model."""
 
-    preset: str = "paper-resnet"
-    """The settings not given here: "paper-resnet" (80,000 steps of 32 pictures of 512 px), "paper-vit" (640 px) or
-    "tiny" (for small models: narrow, four visits to each picture, 128 px)."""
+    task: Task = "segment"
+    """What is learned: "segment", a word for every pixel; "detect", boxes with a RetinaNet; "instances", boxes and
+    masks with a Mask R-CNN."""
+
+    preset: str = PAPER
+    """The settings not given here: "paper", which for pixels is "paper-resnet" (80,000 steps of 32 pictures of 512 px;
+    "paper-vit" has 640 px), for things "paper-retinanet" or "paper-mask-rcnn" (12 epochs of batches of 16, 1333 px); or
+    "tiny" (for small models: narrow, 128 px for pixels and 256 px for things)."""
 
     plain: Flag = False
     """Leave words out: a plain feature pyramid on the image tower, to compare with."""
@@ -82,14 +97,18 @@ class DenseClip(DetectorOptions):
 
     def head(self) -> dict[str, Any]:
         """Return the head's settings that are given."""
+        if self.task != "segment" and self.average is not None:
+            raise InputError(f"--average {self.average} is of label maps, and --task {self.task} has none. Drop it.")
         given = {name: getattr(self, name) for name in HEAD if getattr(self, name) is not None}
         return {**given, "language": False} if self.plain else given
 
     def maker(self) -> Maker:
         """Return how it is made and saved."""
-        return MAKER
+        return MAKERS[self.task]
 
     def wanted(self) -> DetectorTraining:
         """Return what is to be trained: all words are learned, whatever the data set holds back for other heads."""
         wanted = super().wanted()
+        if self.preset == PAPER:
+            wanted = replace(wanted, preset=PAPERS[self.task])
         return wanted if wanted.novel is not None else replace(wanted, novel=())

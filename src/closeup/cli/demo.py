@@ -18,7 +18,7 @@ from closeup.data.world import World
 from closeup.data.world.captions import noun_phrase, with_article
 from closeup.errors import InputError
 from closeup.heads.mask_proposer import load_mask_proposer
-from closeup.heads.saved import Detector, load_detector
+from closeup.heads.saved import AnyDetector, load_detector
 from closeup.heads.segmenter import load_segmenter
 from closeup.models import Clip, load
 from closeup.predict import classify, clusters, detect, evaluate_regions, heatmap, panoptic, segment
@@ -97,7 +97,7 @@ def run(options: Options) -> int:
     return 0
 
 
-def _found(detector: Detector, photo: Path) -> Path:
+def _found(detector: AnyDetector, photo: Path) -> Path:
     """Write beside a photo what a detector finds in it among the world's things."""
     picture = detect(detector, photo, thing_names(World()), threshold=SURE).picture()
     return save_picture(picture, photo.parent.parent / f"{photo.stem}-found.png")

@@ -16,8 +16,8 @@ from closeup.data.record import Reader
 from closeup.data.registry import open_reader
 from closeup.data.spec import DEFAULT_SPLIT, split_spec
 from closeup.errors import DataError, InputError
+from closeup.heads.closed_words import places_among
 from closeup.heads.dense_predictor import load_dense_predictor
-from closeup.predict.closed_words import places_among
 from closeup.predict.dense_predictor import DensePredictorScorer
 from closeup.predict.evaluate_segmentation import SegmentationReport, evaluate_scorer
 from closeup.recipes.runs import read_card, run_folder, write_card
@@ -54,7 +54,7 @@ def run_denseclip(options: DenseClip) -> int:
     if options.json:
         show_json({"head": done.folder, "figures": done.figures, "measured": measured})
         return 0
-    show(written(done), _line(measured))
+    show(written(done), _line(measured, options))
     return 0
 
 
@@ -66,7 +66,9 @@ def held_out(options: DenseClip) -> HeldOut | None:
     """
     if options.report_limit is not None and options.report_limit < 1:
         raise InputError(f"--report-limit {options.report_limit}: give at least one picture.")
-    if options.report == NO_REPORT:
+    if options.task != "segment" and options.report not in (None, NO_REPORT):
+        raise InputError(f"--report is of pixels; what --task {options.task} made is for closeup evaluate detection.")
+    if options.report == NO_REPORT or options.task != "segment":
         return None
     if options.report is None:
         return _own_split(options)
@@ -101,9 +103,10 @@ def _line_of(images: str) -> str:
     return f"{kind}:{path}?{told}" if kind else f"{path}?{told}"
 
 
-def _line(measured: dict[str, Any] | None) -> str:
+def _line(measured: dict[str, Any] | None, options: DenseClip) -> str:
     if measured is None:
-        return "Not measured: see closeup evaluate segmentation --method denseclip."
+        how = "segmentation --method denseclip" if options.task == "segment" else "detection --detector"
+        return f"Not measured: see closeup evaluate {how}."
     if not measured["pixels"]:
         return f"Not measured: no pixel of {measured['data']} has a word."
     figures = ", ".join(f"{name} {measured[name]:.4f}" for name in ("miou", "macc", "pacc"))

@@ -16,14 +16,14 @@ from closeup.cli.heads import open_detector, open_proposer
 from closeup.cli.model import ModelOptions
 from closeup.cli.output import show, show_json, table
 from closeup.cli.save import Format, Saver
-from closeup.cli.words import WordOptions
+from closeup.cli.words import MaybeWordOptions
 from closeup.errors import InputError
 from closeup.geometry import masks_to_boxes
 from closeup.match.detections import Objectness, Suppression
 from closeup.predict import DetectionResult, detect, detect_zero_shot, propose_boxes
 from closeup.predict.detect import LIMIT, THRESHOLD
 from closeup.predict.region_file import PhotoRegions, RegionFile
-from closeup.predict.words import as_bank
+from closeup.predict.words import as_bank, detector_bank
 
 
 @dataclass(frozen=True)
@@ -34,6 +34,7 @@ class Options:
     holds for objects, those that are given, or parts that are found in the photo without any training.
 
         closeup detect photos/ --detector my-detector --words "cat, dog, traffic light" --out found/
+        closeup detect photos/ --detector my-denseclip --out found/
         closeup detect photos/ --proposer my-rpn --model tiny-clipself --words words.txt --out found/
         closeup detect photo.jpg --words words.txt --model tiny-clipself --json
         closeup detect photos/ --words words.txt --regions instances.json --format coco --out found/
@@ -42,7 +43,7 @@ class Options:
     photos: Photos
     """Photos: files, folders, globs."""
 
-    text: Annotated[WordOptions, arg(name="")]
+    text: Annotated[MaybeWordOptions, arg(name="")] = field(default_factory=MaybeWordOptions)
 
     detector: Maybe[Path] = None
     """The folder of a trained detector, as closeup train makes one. It names its CLIP, route and size; give --model
@@ -133,7 +134,7 @@ def run(options: Options) -> int:
 def _trained(options: Options, folder: Path) -> Finder:
     vocabulary, templates = options.text.vocabulary(), options.text.template_set()
     detector = open_detector(folder, options.clip)
-    bank = as_bank(detector.clip, vocabulary, templates or detector.templates)
+    bank = detector_bank(detector, vocabulary, templates)
 
     def find(photo: Path) -> DetectionResult:
         return detect(
@@ -153,6 +154,8 @@ def _zero_shot(options: Options, photos: Sequence[Path]) -> Finder:
     if source is not None:
         source.check(photos)
     vocabulary, templates = options.text.vocabulary(), options.text.template_set()
+    if vocabulary is None:
+        raise InputError("A CLIP alone knows no words of its own. Give --words, or a --detector.")
     proposer = open_proposer(options.proposer, options.clip)
     clip = options.clip.load()
     bank = as_bank(clip, vocabulary, templates)

@@ -9,7 +9,7 @@ from closeup.errors import InputError
 from closeup.heads.dense_predictor import DensePredictor, load_dense_predictor
 from closeup.heads.mask_proposer import MaskProposer, load_mask_proposer
 from closeup.heads.rpn import Proposer, load_proposer
-from closeup.heads.saved import Detector, load_detector
+from closeup.heads.saved import AnyDetector, load_detector
 from closeup.heads.segmenter import Segmenter, load_segmenter
 from closeup.models import Clip, get_route
 
@@ -17,7 +17,7 @@ OWN = "own"
 """In the place of a model's name: the CLIP below a head."""
 
 
-def open_detector(folder: Path, options: ModelOptions) -> Detector:
+def open_detector(folder: Path, options: ModelOptions) -> AnyDetector:
     """Load a detector, on the CLIP that its card names unless another place of it is given."""
     return load_detector(folder, device=options.device, precision=options.precision, clip=_elsewhere(options))
 

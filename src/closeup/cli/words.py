@@ -35,15 +35,16 @@ class WordOptions:
 
 @dataclass(frozen=True)
 class MaybeWordOptions:
-    """The words that pixels are given; some heads have their own."""
+    """The words that pixels or things are given; some heads have their own."""
 
     words: Maybe[str] = None
     """Names separated by commas, or a file: one name a line with synonyms after "|", or json with categories; or the
-    classes of a data set, such as "ade20k-150". With --method denseclip some of the head's words; all unless given."""
+    classes of a data set, such as "ade20k-150". A trained detector, or a denseclip, brings words of its own along, and
+    a closed list (DenseCLIP) knows no others."""
 
     templates: Maybe[str] = None
-    """The sentences around a name: a set such as "simple", as unless given, "openai-80" or "vild-63", or a file of
-    sentences; a denseclip was trained with its own."""
+    """The sentences around a name: a set such as "simple", "openai-80" or "vild-63", or a file of sentences. Those of a
+    trained head are its own; "simple" elsewhere."""
 
     def vocabulary(self) -> Vocabulary | None:
         """Return the words, if there are some."""

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
+from torch import nn
 
 from closeup.heads.denseclip import DenseClip
 from closeup.heads.denseclip_config import DenseClipConfig
@@ -24,27 +25,39 @@ from closeup.text.prompts import LearnedContexts
 CONTEXTS = "prompting.contexts."
 """The beginning of the names of what training alone needs."""
 
+KEYS_OF_PREDICTORS = (*KEYS, "tower")
+"""What the card of such a head must say."""
+
 
 @dataclass(frozen=True, slots=True, eq=False)
-class DensePredictor(TrainedHead):
-    """A DenseCLIP of a closed list of words; ``clip`` is the one that it was made from, or its image tower alone."""
+class ClosedHead(TrainedHead):
+    """A head of a closed list of words whose tower learns; ``clip`` is the one that it was made from, or a tower alone.
 
-    head: DenseClip
+    Its module has a ``backbone`` and a ``prompting``, which may be None.
+    """
 
     @property
     def eyes(self) -> Clip:
         """The image tower that learns, which is not the CLIP's where a backbone takes its place."""
-        return self.head.backbone.clip
-
-    @property
-    def outlines(self) -> bool:
-        """Label maps, or masks, are all that it learns from."""
-        return True
+        tower: Clip = self.head.backbone.clip
+        return tower
 
     @property
     def paces(self) -> dict[str, float]:
         """The image tower learns more slowly than the rest."""
         return {"backbone.": self.head.config.backbone_pace}
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class DensePredictor(ClosedHead):
+    """A DenseCLIP that names pixels."""
+
+    head: DenseClip
+
+    @property
+    def outlines(self) -> bool:
+        """Label maps, or masks, are all that it learns from."""
+        return True
 
 
 def new_dense_predictor(
@@ -62,24 +75,13 @@ def new_dense_predictor(
         ModelError: a ViT of fewer than four blocks, or a text tower that contexts cannot go through.
     """
     settings = DenseClipConfig().replace(**config)
-    prompting = None
-    if settings.language:
-        contexts = _contexts(clip, words, settings)
-        if contexts is None:
-            bank = build_bank(clip, Vocabulary(words), templates=templates).embeddings
-        else:
-            bank = contexts()[0].detach()
-        prompting = Prompting(bank, contexts, settings)
-    if settings.backbone:
-        tower = grafted_tower(clip, settings.backbone, size, settings.backbone_weights or None)
-    else:
-        tower = resized_tower(clip, size)
-    head = DenseClip(TowerBackbone(tower, settings), prompting, len(words), settings).to(clip.device)
+    backbone, prompting = new_parts(clip, words, settings, templates=templates, size=size)
+    head = DenseClip(backbone, prompting, len(words), settings).to(clip.device)
     return DensePredictor(head, clip, size, "untrained", tuple(words), tuple(novel), templates)
 
 
 def save_dense_predictor(
-    predictor: DensePredictor,
+    predictor: ClosedHead,
     folder: str | Path,
     card: Mapping[str, Any] | None = None,
     *,
@@ -108,9 +110,52 @@ def load_dense_predictor(
         ModelError: there is none, or the CLIP that is needed is another one than it was trained on.
     """
     folder = head_folder(name)
-    card = read_head_card(folder, {DenseClip.kind: (*KEYS, "tower")})
+    card = read_head_card(folder, {DenseClip.kind: KEYS_OF_PREDICTORS})
     config = DenseClipConfig().replace(**card["config"])
-    words, size = tuple(card["words"]), card["size"]
+    backbone, prompting, whole = stored_parts(card, folder, config, device=device, precision=precision, clip=clip)
+    words, novel = tuple(card["words"]), tuple(card["novel"])
+    head = DenseClip(backbone, prompting, len(words), config)
+    fill_parts(head, folder, config)
+    return DensePredictor(
+        head.to(backbone.clip.device), whole, card["size"], str(name), words, novel, card["templates"]
+    )
+
+
+def new_parts(
+    clip: Clip, words: Sequence[str], config: DenseClipConfig, *, templates: str, size: int
+) -> tuple[TowerBackbone, Prompting | None]:
+    """Return what every head of a closed list of words has: a backbone of a native size, and its words if wanted.
+
+    Raises:
+        ModelError: a ViT of fewer than four blocks, or a text tower that contexts cannot go through.
+    """
+    prompting = None
+    if config.language:
+        bank = build_bank(clip, Vocabulary(words), templates=templates)
+        contexts = _contexts(clip, words, config)
+        prompting = Prompting(bank.embeddings if contexts is None else contexts()[0].detach(), contexts, config)
+    if config.backbone:
+        tower = grafted_tower(clip, config.backbone, size, config.backbone_weights or None)
+    else:
+        tower = resized_tower(clip, size)
+    return TowerBackbone(tower, config), prompting
+
+
+def stored_parts(
+    card: Mapping[str, Any],
+    folder: Path,
+    config: DenseClipConfig,
+    *,
+    device: str | torch.device,
+    precision: str,
+    clip: Clip | None,
+) -> tuple[TowerBackbone, Prompting | None, Clip]:
+    """Return the same of a card, untrained, and the CLIP: an image tower alone, unless prompts need a text tower.
+
+    Raises:
+        ModelError: the CLIP that is needed is another one than it was trained on.
+    """
+    words = tuple(card["words"])
     tower = image_tower(card["tower"], name=card["clip"]["name"], precision=precision).to(chosen_device(device))
     whole, prompting = tower, None
     if config.language:
@@ -119,11 +164,13 @@ def load_dense_predictor(
             whole = clip_of(card, folder, clip, device=device, precision=precision)
             contexts = _contexts(whole, words, config)
         prompting = Prompting(torch.zeros(len(words), tower.dim), contexts, config)
-    head = DenseClip(TowerBackbone(tower, config), prompting, len(words), config)
+    return TowerBackbone(tower, config), prompting, whole
+
+
+def fill_parts(head: nn.Module, folder: Path, config: DenseClipConfig) -> None:
+    """Copy a folder's weights into a head of such parts, in eval mode from then on; ModelError if they do not fit."""
     # What contexts had learned is in the words; without a text tower they are of no use.
     fill(head, folder, beside=() if config.prompts in SEEING else (CONTEXTS,))
-    novel = tuple(card["novel"])
-    return DensePredictor(head.to(tower.device), whole, size, str(name), words, novel, card["templates"])
 
 
 def _contexts(clip: Clip, words: Sequence[str], config: DenseClipConfig) -> LearnedContexts | None:

@@ -39,9 +39,7 @@ class DenseClip(nn.Module):
         super().__init__()
         self.config = config = config or DenseClipConfig()
         self.backbone, self.prompting = backbone, prompting
-        widths = list(backbone.widths)
-        if prompting is not None:
-            widths[backbone.score_level] += words
+        widths = joined_widths(backbone, 0 if prompting is None else words)
         self.fpn = SemanticFpn(widths, words, channels=config.channels, hidden=config.hidden, dropout=config.dropout)
 
     def forward(self, batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -59,16 +57,29 @@ class DenseClip(nn.Module):
         self, images: Images
     ) -> tuple[Float[Tensor, "batch words _rows _cols"], Float[Tensor, "batch words rows cols"] | None]:
         """Return logits of words at the cells of the finest level, and the score map if there is one."""
-        levels, pooled, dense = self.backbone(images)
-        if self.prompting is None or pooled is None or dense is None:
-            plain: Tensor = self.fpn(levels)
-            return plain.float(), None
-        scores = score_map(dense, self.prompting(pooled, dense))
-        joined = scores / self.config.temperature if self.config.scores == "divided" else scores
-        place = self.backbone.score_level
-        levels[place] = torch.cat([levels[place], joined.to(levels[place])], dim=1)
+        levels, scores = read_with_scores(images, self.backbone, self.prompting, self.config)
         logits: Tensor = self.fpn(levels)
         return logits.float(), scores
+
+
+def joined_widths(backbone: TowerBackbone, words: int) -> list[int]:
+    """Return the channels of a backbone's maps after the scores of words joined one of them."""
+    joins = backbone.score_level
+    return [width + words * (level == joins) for level, width in enumerate(backbone.widths)]
+
+
+def read_with_scores(
+    images: Images, backbone: TowerBackbone, prompting: Prompting | None, config: DenseClipConfig
+) -> tuple[list[Float[Tensor, "batch _ _ _"]], Float[Tensor, "batch words rows cols"] | None]:
+    """Return a backbone's maps, the scores beside one of them, and the scores as cosines, None without language."""
+    levels, pooled, dense = backbone(images)
+    if prompting is None or pooled is None or dense is None:
+        return levels, None
+    scores = score_map(dense, prompting(pooled, dense))
+    joined = scores / config.temperature if config.scores == "divided" else scores
+    place = backbone.score_level
+    levels[place] = torch.cat([levels[place], joined.to(levels[place])], dim=1)
+    return levels, scores
 
 
 def score_map(

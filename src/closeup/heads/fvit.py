@@ -31,11 +31,10 @@ from closeup.heads.losses import box_loss, class_weighted_cross_entropy
 from closeup.heads.mask_head import BINS, MaskHead, mask_loss
 from closeup.heads.proposals import listed, proposal_network
 from closeup.heads.region_pooling import PyramidPooling
-from closeup.heads.regions import Drawn, Sizes, as_targets, draw, picked, region_sampler
+from closeup.heads.regions import Drawn, Sizes, as_targets, draw, objects_of, picked, region_sampler
 from closeup.match import cosine, fuse, probabilities, reduce_synonyms, word_weights
 from closeup.match.detections import Detections, Suppression
 from closeup.models.clip import Clip
-from closeup.models.region_features import per_picture
 from closeup.regions import pool_boxes
 
 
@@ -154,11 +153,7 @@ class FVit(nn.Module):
 
     def _mask_loss(self, levels: Levels, drawn: Drawn, batch: Mapping[str, Tensor]) -> Float[Tensor, ""]:
         """Return the loss of the outlines of regions that are objects."""
-        counts = [len(boxes) for boxes in drawn.boxes]
-        shown = (drawn.classes < len(self.words) - 1).split(counts)
-        boxes = [box[kept] for box, kept in zip(drawn.boxes, shown, strict=True)]
-        matched = [match[kept] for match, kept in zip(drawn.matched, shown, strict=True)]
-        masks = batch["masks"].split(per_picture(batch["owners"], len(counts)))
+        boxes, masks, matched = objects_of(drawn, batch)
         return mask_loss(self.mask_head(self.mask_pooling(levels, boxes)), boxes, masks, matched)
 
     def _outlined(self, levels: Levels, found: Sequence[Detections]) -> list[Detections]:

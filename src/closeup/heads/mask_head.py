@@ -1,4 +1,4 @@
-"""F-ViT's outlines: which part of a region's box is the object, the same for every class."""
+"""Outlines: which part of a region's box is the object, the same for every class or one for each."""
 
 from __future__ import annotations
 
@@ -12,6 +12,8 @@ from torch.nn.functional import binary_cross_entropy_with_logits, grid_sample
 from torchvision.models.detection.mask_rcnn import MaskRCNNHeads, MaskRCNNPredictor
 from torchvision.ops import roi_align
 
+from closeup._types import Labels
+
 BINS = 14
 """Side of a region's grid; outlines have twice as many cells a side."""
 
@@ -22,23 +24,38 @@ Outlines = Float[Tensor, "regions side side"]
 class MaskHead(nn.Module):
     """Four convolutions, one transposed, and the logit of every cell.
 
+    With ``classes`` above 1 each class has outlines of its own. With ``norms`` convolutions are normed over the batch.
+
     Source: Mask R-CNN (arXiv 1703.06870) as torchvision has it; ``wusize/CLIPSelf`` ``F-ViT/configs/ov_lvis``
-    (class-agnostic, normed over the batch).
+    (class-agnostic, with norms).
     """
 
-    def __init__(self, channels: int, *, hidden: int | None = None, convolutions: int = 4) -> None:
+    def __init__(
+        self,
+        channels: int,
+        *,
+        hidden: int | None = None,
+        convolutions: int = 4,
+        classes: int = 1,
+        norms: bool = True,
+    ) -> None:
         super().__init__()
-        inner = hidden or channels
-        self.shared = MaskRCNNHeads(channels, [inner] * convolutions, 1, norm_layer=nn.BatchNorm2d)
-        self.outline = MaskRCNNPredictor(inner if convolutions else channels, inner, 1)
+        inner, norm = hidden or channels, nn.BatchNorm2d if norms else None
+        self.shared = MaskRCNNHeads(channels, [inner] * convolutions, 1, norm_layer=norm)
+        self.outline = MaskRCNNPredictor(inner if convolutions else channels, inner, classes)
 
-    def forward(self, regions: Float[Tensor, "regions channels bins bins"]) -> Outlines:
-        """Return the logits of each region's cells, twice as many a side as the grid has."""
+    def forward(self, regions: Float[Tensor, "regions channels bins bins"], labels: Labels | None = None) -> Outlines:
+        """Return the logits of each region's cells, twice as many a side as the grid has.
+
+        ``labels`` are the classes of regions, where outlines are not the same for all of them.
+        """
         if not len(regions):  # norms of no region are not finite; the parameters stay part of the graph
             side = 2 * regions.shape[-1]
             return regions.new_zeros(0, side, side) + torch.stack([each.sum() for each in self.parameters()]).sum() * 0
         logits: Tensor = self.outline(self.shared(regions))
-        return logits[:, 0].float()
+        if labels is None:
+            return logits[:, 0].float()
+        return logits[torch.arange(len(logits), device=logits.device), labels].float()
 
 
 def mask_loss(

@@ -21,10 +21,14 @@ RATIOS = (0.5, 1.0, 2.0)
 
 
 class Anchors(AnchorGenerator):  # type: ignore[misc]  # torchvision has no types
-    """torchvision's anchors at exact strides; its own are whole numbers that a canvas of whole cells gives."""
+    """torchvision's anchors at exact strides; its own are whole numbers that a canvas of whole cells gives.
 
-    def __init__(self, strides: Sequence[float]) -> None:
-        super().__init__(tuple((float(SCALE * stride),) for stride in strides), (RATIOS,) * len(strides))
+    ``scales`` are the sides of a cell's anchors in cells of their level.
+    """
+
+    def __init__(self, strides: Sequence[float], scales: Sequence[float] = (SCALE,)) -> None:
+        sizes = tuple(tuple(float(scale * stride) for scale in scales) for stride in strides)
+        super().__init__(sizes, (RATIOS,) * len(strides))
         self._strides = tuple(strides)
 
     def forward(

@@ -29,7 +29,7 @@ class VitPyramid(nn.Module):
     def __init__(self, width: int, *, norms: bool = False) -> None:
         super().__init__()
         self.norms = nn.ModuleList(nn.GroupNorm(1, width) if norms else nn.Identity() for _ in range(4))
-        self.fourfold = nn.Sequential(
+        self.fourfold: nn.Module = nn.Sequential(
             nn.ConvTranspose2d(width, width, 2, stride=2),
             nn.BatchNorm2d(width),
             nn.GELU(),
@@ -37,6 +37,10 @@ class VitPyramid(nn.Module):
         )
         self.twofold = nn.ConvTranspose2d(width, width, 2, stride=2)
         self.halved = nn.MaxPool2d(2)
+
+    def drop_finest(self) -> None:
+        """Leave the first map as it is, for heads that have no use for it."""
+        self.norms[0], self.fourfold = nn.Identity(), nn.Identity()
 
     def forward(self, maps: Sequence[Level]) -> list[Level]:
         """Return the four levels, finest first."""

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from torchvision.models.detection.roi_heads import RoIHeads
 from torchvision.ops import clip_boxes_to_image
@@ -62,8 +62,21 @@ def draw(
     return Drawn(boxes, matched, torch.where(classes > 0, classes - 1, background), torch.cat(deltas), objects)
 
 
+def objects_of(
+    drawn: Drawn, batch: Mapping[str, Tensor]
+) -> tuple[list[Float[Tensor, "_ 4"]], list[Bool[Tensor, "_ _ _"]], list[Int[Tensor, " _"]]]:
+    """Return each picture's regions that are objects, its true masks, and which of them each region is of."""
+    counts = [len(boxes) for boxes in drawn.boxes]
+    objects = torch.zeros_like(drawn.classes, dtype=torch.bool)
+    objects[drawn.objects] = True
+    shown = objects.split(counts)
+    boxes = [box[kept] for box, kept in zip(drawn.boxes, shown, strict=True)]
+    matched = [match[kept] for match, kept in zip(drawn.matched, shown, strict=True)]
+    return boxes, list(batch["masks"].split(per_picture(batch["owners"], len(counts)))), matched
+
+
 def picked(
-    boxes: Sequence[Float[Tensor, "_ 4"]],
+    boxes: Sequence[Float[Tensor, "_ 4"] | Float[Tensor, "_ words 4"]],
     scores: Sequence[Float[Tensor, "_ words"]],
     sizes: Sizes,
     *,
@@ -76,5 +89,6 @@ def picked(
     for box, score, size in zip(boxes, scores, sizes.tolist(), strict=True):
         box = clip_boxes_to_image(box, size)
         kept = select(box, score, threshold=threshold, limit=limit, suppression=suppression)
-        found.append(Detections(box[kept.rows], kept.labels, kept.scores))
+        best = box[kept.rows] if box.ndim == 2 else box[kept.rows, kept.labels]
+        found.append(Detections(best, kept.labels, kept.scores))
     return found

@@ -1,6 +1,7 @@
 """A trained detector as a folder: the head's weights, and a card that names the CLIP and the words it knows.
 
-F-ViT and RegionCLIP's detector are alike from outside: they find boxes of any words.
+F-ViT and RegionCLIP's detector are alike from outside: they find boxes of any words. DenseCLIP's (``dense_detector``)
+knows its own words alone.
 """
 
 from __future__ import annotations
@@ -8,25 +9,30 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeAlias
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from closeup._types import Embeddings, Labels
+from closeup._types import Embeddings, Images, Labels
 from closeup.heads.c4 import C4
 from closeup.heads.c4_config import C4Config
+from closeup.heads.dense_detector import DenseDetector, load_dense_detector
+from closeup.heads.dense_predictor import KEYS_OF_PREDICTORS
+from closeup.heads.denseclip_detection import DenseClipDetector
 from closeup.heads.folder import clip_of, fill, head_folder, read_head_card
 from closeup.heads.fvit import FVit
 from closeup.heads.fvit_config import FVitConfig
 from closeup.heads.needed_proposer import load_beside, proposer_card, proposer_of
+from closeup.heads.regions import Sizes
 from closeup.heads.rpn import Proposer
 from closeup.heads.trained import KEYS, TrainedHead, save_head
+from closeup.match.detections import Detections, Suppression
 from closeup.models.clip import Clip
 from closeup.text import TextBank, Vocabulary, build_bank
 
-KINDS = {FVit.kind: KEYS, C4.kind: (*KEYS, "proposer")}
+KINDS = {FVit.kind: KEYS, C4.kind: (*KEYS, "proposer"), DenseClipDetector.kind: KEYS_OF_PREDICTORS}
 """The kinds of detectors, and what a card must say of each."""
 
 
@@ -46,6 +52,29 @@ class Detector(TrainedHead):
             self._backgrounds[key] = _background(self.clip, *key)
         return _joined(bank, self._backgrounds[key])
 
+    def find(
+        self,
+        images: Images,
+        sizes: Sizes,
+        bank: TextBank,
+        *,
+        threshold: float,
+        limit: int,
+        suppression: Suppression | None = None,
+    ) -> list[Detections]:
+        """Return what is found in each picture among the words of a bank, boxes in pixels of the canvas."""
+        rows, owner = self.rows(bank)
+        return self.head.detect(
+            images,
+            sizes,
+            rows.to(images.device),
+            self.marks(bank.names),
+            owner=owner.to(images.device),
+            threshold=threshold,
+            limit=limit,
+            suppression=suppression,
+        )
+
     @property
     def outlines(self) -> bool:
         """Whether it outlines things, and learns from masks."""
@@ -55,6 +84,10 @@ class Detector(TrainedHead):
     def needs(self) -> dict[str, str]:
         """Fingerprints of what it stands on besides the CLIP, by name."""
         return {} if self.head.proposer is None else {"proposer": self.head.proposer.fingerprint}
+
+
+AnyDetector: TypeAlias = Detector | DenseDetector
+"""Of any words, or of a closed list."""
 
 
 def new_detector(
@@ -120,16 +153,18 @@ def load_detector(
     precision: str = "auto",
     clip: Clip | None = None,
     proposer: Proposer | None = None,
-) -> Detector:
+) -> AnyDetector:
     """Load a detector in eval mode, with the CLIP and the proposer that its card names, or the same ones given.
 
-    ``name`` is a folder, or the name of a detector that ships.
+    ``name`` is a folder, or the name of a detector that ships. DenseCLIP's needs no CLIP.
 
     Raises:
         ModelError: there is no detector, or CLIP or proposer are other ones than it was trained on.
     """
     folder = head_folder(name)
     card = read_head_card(folder, KINDS)
+    if card["head"] == DenseClipDetector.kind:
+        return load_dense_detector(name, device=device, precision=precision, clip=clip)
     clip = clip_of(card, folder, clip, device=device, precision=precision)
     words, novel, how = card["words"], card["novel"], {key: card[key] for key in ("templates", "size", "config")}
     if card["head"] == C4.kind:

@@ -85,7 +85,7 @@ def with_objectness(
 
 
 def select(
-    boxes: Boxes,
+    boxes: Boxes | Float[Tensor, "regions words 4"],
     scores: Float[Tensor, "regions words"],
     *,
     threshold: float,
@@ -94,19 +94,21 @@ def select(
 ) -> Selected:
     """Return the best ``limit`` pairs of a box and a word whose score exceeds ``threshold``, thinned out per word.
 
-    A row with a box or a score that is not finite is left out. Equal scores are in the order of rows, then words.
+    A region has one box for all words, or one for each. A row with a score that is not finite is left out, and so is a
+    box. Equal scores are in the order of rows, then words.
 
     Source: the inference of Fast R-CNN, as in ``microsoft/RegionCLIP`` ``modeling/roi_heads/fast_rcnn.py``.
     """
     suppression = suppression or Suppression()
-    usable = boxes.isfinite().all(dim=1) & scores.isfinite().all(dim=1)
-    rows, labels = (usable[:, None] & (scores > threshold)).nonzero(as_tuple=True)
-    values = scores[rows, labels]
+    finite = boxes.isfinite().all(dim=-1)
+    usable = (finite if boxes.ndim == 3 else finite[:, None]) & scores.isfinite().all(dim=1, keepdim=True)
+    rows, labels = (usable & (scores > threshold)).nonzero(as_tuple=True)
+    values, chosen = scores[rows, labels], boxes[rows, labels] if boxes.ndim == 3 else boxes[rows]
     if suppression.soft:
-        values = soften(boxes[rows], values, labels, suppression.sigma, suppression.floor)
+        values = soften(chosen, values, labels, suppression.sigma, suppression.floor)
         kept = (values >= max(suppression.floor, threshold)).nonzero()[:, 0]
     else:
-        kept = batched_nms(boxes[rows].float(), values.float(), labels, suppression.overlap)
+        kept = batched_nms(chosen.float(), values.float(), labels, suppression.overlap)
     best = kept[values[kept].sort(descending=True, stable=True).indices[:limit]]
     return Selected(rows[best], labels[best], values[best])
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from itertools import product
 
 import PIL.Image
@@ -13,20 +13,19 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
-from closeup._types import Embeddings
 from closeup.data.record import Record
 from closeup.errors import InputError
+from closeup.heads.closed_words import Places, chosen_from, own_bank, places_among
 from closeup.heads.dense_predictor import DensePredictor
 from closeup.match import reduce_synonyms
 from closeup.models.clip import Clip
 from closeup.models.preprocess import Size
 from closeup.predict.cells import window_starts
-from closeup.predict.closed_words import Places, places_among
 from closeup.predict.pixels import Cells
 from closeup.predict.provenance import Provenance, describe
 from closeup.predict.scorers import Scores, Tell
 from closeup.predict.words import Words
-from closeup.text import Templates, TextBank, Vocabulary
+from closeup.text import Templates, TextBank
 
 LONGEST = 4
 """The longest side of a picture, in shortest sides, that is still looked at in its proportions."""
@@ -67,7 +66,7 @@ class DensePredictorScorer:
             raise InputError(f"window {self.window} and stride {self.stride} must be pixels, one or more.")
         if self.stride is not None and (self.window is None or self.stride > self.window):
             raise InputError(f"The stride {self.stride} needs a window of at least its size, but it is {self.window}.")
-        object.__setattr__(self, "_own", _own_bank(self.predictor))
+        object.__setattr__(self, "_own", own_bank(self.predictor))
 
     @property
     def clip(self) -> Clip:
@@ -80,25 +79,7 @@ class DensePredictorScorer:
         Raises:
             InputError: a word that the head does not know, or a bank or templates that are not its own.
         """
-        wanted = templates.name if isinstance(templates, Templates) else templates
-        if wanted not in (None, self._own.templates):
-            raise InputError(
-                f"The words of {self.predictor.name!r} were embedded when it was trained (templates: "
-                f"{self._own.templates}), and {wanted!r} cannot be put around them now. Leave the templates out."
-            )
-        if words is None:
-            return self._own
-        if isinstance(words, TextBank):
-            if words.fingerprint != self._own.fingerprint:
-                raise InputError(
-                    f"The text bank was not made by {self.predictor.name!r}, whose words are its own. Give the "
-                    "vocabulary itself."
-                )
-            return words
-        vocabulary = words if isinstance(words, Vocabulary) else Vocabulary(words)
-        rows, owner = places_among(vocabulary, self.predictor.words, self.predictor.name)
-        embeddings = self._own.embeddings[rows]
-        return replace(self._own, embeddings=embeddings, owner=torch.tensor(owner), vocabulary=vocabulary)
+        return chosen_from(self._own, self.predictor.name, words, templates)
 
     def novel_of(self, bank: TextBank) -> list[bool]:
         """Return which words of a bank were held back when it was trained."""
@@ -228,17 +209,3 @@ def _told(on_progress: Tell | None, total: int) -> Callable[[int], None]:
             on_progress(done, total)
 
     return tell
-
-
-def _own_bank(predictor: DensePredictor) -> TextBank:
-    """Return the words of a head as it embedded them: of unit length, or zeros where language takes no part."""
-    prompting, contexts = predictor.head.prompting, predictor.head.config.contexts
-    templates = f"learned contexts ({contexts})" if contexts else predictor.templates
-    rows: Embeddings = torch.zeros(len(predictor.words), predictor.eyes.dim)
-    if prompting is None:
-        templates = "none"
-    else:
-        rows = F.normalize(prompting.bank.detach().float().cpu(), dim=1)
-    mean = "normalise-then-mean" if prompting is not None and not contexts else "none"
-    vocabulary = Vocabulary(predictor.words)
-    return TextBank(rows, torch.arange(len(vocabulary)), vocabulary, templates, mean, predictor.fingerprint)

@@ -15,7 +15,7 @@ from closeup.errors import InputError
 from closeup.geometry import Placement
 from closeup.heads.mask_head import painted
 from closeup.heads.rpn import Proposals, Proposer
-from closeup.heads.saved import Detector
+from closeup.heads.saved import AnyDetector
 from closeup.match import probabilities, score
 from closeup.match.detections import Detections, Objectness, Suppression, select, with_objectness
 from closeup.models.clip import Clip
@@ -24,9 +24,9 @@ from closeup.models.preprocess import Size
 from closeup.models.routes import Route
 from closeup.predict.provenance import Provenance, as_size, describe
 from closeup.predict.result import Arrays, LabelledResult, Regions
-from closeup.predict.words import Words, as_bank
+from closeup.predict.words import Words, as_bank, detector_bank
 from closeup.regions.propose import propose
-from closeup.text import Templates, TextBank
+from closeup.text import Templates
 from closeup.viz import draw_regions, name_colours
 
 THRESHOLD = 0.05
@@ -37,8 +37,9 @@ LIMIT = 100
 class DetectionResult(LabelledResult):
     """What was found in an image, best first: ``boxes`` in its pixels (xyxy), a label and a score each.
 
-    A detector's scores are fused probabilities; those of a CLIP alone are the softmax over the words. ``outlines`` are
-    grids over the boxes, the probability of each cell that it is part of the object; None where no head gives them.
+    A detector's scores are probabilities, F-ViT's fused ones; those of a CLIP alone are the softmax over the words.
+    ``outlines`` are grids over the boxes, the probability of each cell that it is part of the object; None where no
+    head gives them.
     """
 
     image: ImageLike
@@ -87,9 +88,9 @@ class DetectionResult(LabelledResult):
 
 @torch.inference_mode()
 def detect(
-    detector: Detector,
+    detector: AnyDetector,
     image: ImageLike,
-    words: Words,
+    words: Words | None = None,
     *,
     templates: str | Templates | None = None,
     threshold: float = THRESHOLD,
@@ -98,38 +99,34 @@ def detect(
 ) -> DetectionResult:
     """Return the objects of an image that a trained detector finds among some words, whichever they are.
 
-    In F-ViT, words that it did not learn lean on the CLIP below it. Scores above ``threshold`` count, at most ``limit``
-    of them; of boxes of one word that overlap the best one stays (``suppression``: None is the head's own, an IoU of
-    0.4 for F-ViT and 0.5 for RegionCLIP's).
+    Without ``words`` they are those that it was made with. In F-ViT, words that it did not learn lean on the CLIP below
+    it; DenseCLIP's detectors know their own words alone, any of them in any order, and have no use for ``templates``.
+    Scores above ``threshold`` count, at most ``limit`` of them; of boxes of one word that overlap the best one stays
+    (``suppression``: None is the head's own, an IoU of 0.4 for F-ViT and 0.5 for the others).
 
     Raises:
-        InputError: a threshold outside 0 to 1, a limit below 1, no words, or what is no image.
+        InputError: a threshold outside 0 to 1, a limit below 1, no words, one that is not in a closed list, or what is
+            no image.
     """
     _check(threshold, limit)
-    clip, asked = detector.clip, templates
-    if templates is None and not isinstance(words, TextBank):
-        asked = detector.templates
-    bank = as_bank(clip, words, asked)
+    eyes, bank = detector.eyes, detector_bank(detector, words, templates)
     picture = open_image(image)
-    canvas, placement = clip.preprocess(picture, policy="longest-pad-corner", size=detector.size)
-    rows, owner = detector.rows(bank)
-    (found,) = detector.head.detect(
-        canvas[None].to(clip.device),
+    canvas, placement = eyes.preprocess(picture, policy="longest-pad-corner", size=detector.size)
+    (found,) = detector.find(
+        canvas[None].to(eyes.device),
         _shown(placement),
-        rows.to(clip.device),
-        detector.marks(bank.names),
-        owner=owner.to(clip.device),
+        bank,
         threshold=threshold,
         limit=limit,
         suppression=suppression,
     )
     boxes = placement.boxes_to_original(found.boxes.cpu())
     made = describe(
-        clip,
+        eyes,
         bank,
         region_encoder=detector.head.kind,
         route=detector.head.route,
-        image_size=as_size(clip, detector.size),
+        image_size=as_size(eyes, detector.size),
         detector=detector.name,
         threshold=threshold,
         limit=limit,

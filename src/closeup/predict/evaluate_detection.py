@@ -14,7 +14,7 @@ from closeup.errors import InputError
 from closeup.evaluate import AveragePrecision
 from closeup.evaluate.detection import LVIS_LIMIT
 from closeup.heads.rpn import Proposer
-from closeup.heads.saved import Detector
+from closeup.heads.saved import AnyDetector
 from closeup.match.detections import Objectness, Suppression
 from closeup.models.clip import Clip
 from closeup.models.preprocess import Size
@@ -24,7 +24,7 @@ from closeup.predict.detection_report import DetectionReport
 from closeup.predict.detection_truth import masks_of, things_of, truth_of
 from closeup.predict.evaluate_regions import Progress
 from closeup.predict.prefetch import prefetched
-from closeup.predict.words import Words, as_bank
+from closeup.predict.words import Words, as_bank, detector_bank
 from closeup.text import Templates, TextBank
 
 THRESHOLD, LVIS_THRESHOLD = 0.01, 1e-4
@@ -42,7 +42,7 @@ Find: TypeAlias = Callable[[Record, TextBank], DetectionResult]
 
 
 def evaluate_detection(
-    detector: Detector,
+    detector: AnyDetector,
     reader: Reader,
     *,
     words: Words | None = None,
@@ -76,7 +76,7 @@ def evaluate_detection(
     def find(record: Record, bank: TextBank) -> DetectionResult:
         return detect(detector, record.load(), bank, threshold=least, limit=most, suppression=suppression)
 
-    bank = _bank(detector.clip, reader, words, templates or detector.templates)
+    bank = _one_each(reader, detector_bank(detector, _wanted(reader, words), templates))
     return _measured(find, reader, bank, tuple(detector.marks(bank.names)), limit, workers, on_progress, masks=masks)
 
 
@@ -141,7 +141,7 @@ def evaluate_zero_shot_detection(
 
     if boxes not in ("truth", "found") and not isinstance(boxes, Proposer):
         raise InputError(f"Unknown boxes {boxes!r}: give 'truth', 'found' or a proposer.")
-    bank = _bank(clip, reader, words, templates)
+    bank = _one_each(reader, as_bank(clip, _wanted(reader, words), templates))
     marks = novel_marks(reader, novel)
     return _measured(find, reader, bank, marks, limit, workers, on_progress)
 
@@ -156,12 +156,17 @@ def _frequencies(reader: Reader) -> tuple[str, ...]:
     return tuple(getattr(reader, "frequencies", ()))
 
 
-def _bank(clip: Clip, reader: Reader, words: Words | None, templates: str | Templates | None) -> TextBank:
-    """Return the words of the reader's things, embedded."""
+def _wanted(reader: Reader, words: Words | None) -> Words:
+    """Return the words that are given, or the names of the reader's things."""
     names = thing_names(reader)
     if not names:
         raise InputError("The reader has no names of things, so there is nothing to detect. Give one with labels.")
-    bank = as_bank(clip, names if words is None else words, templates)
+    return names if words is None else words
+
+
+def _one_each(reader: Reader, bank: TextBank) -> TextBank:
+    """Return a bank that has a word for each of the reader's things; InputError where it has not."""
+    names = thing_names(reader)
     if len(bank) != len(names):
         raise InputError(f"{len(bank)} words for {len(names)} things of the reader: give one word per thing.")
     return bank

@@ -6,6 +6,9 @@ from collections.abc import Sequence
 from typing import TypeAlias
 
 from closeup.errors import InputError
+from closeup.heads.closed_words import chosen_from, own_bank
+from closeup.heads.dense_detector import DenseDetector
+from closeup.heads.saved import AnyDetector
 from closeup.models.clip import Clip
 from closeup.text import Templates, TextBank, Vocabulary, build_bank
 
@@ -34,6 +37,22 @@ def as_bank(clip: Clip, words: Words, templates: str | Templates | None = None) 
             "or give the vocabulary itself."
         )
     return words
+
+
+def detector_bank(
+    detector: AnyDetector, words: Words | None = None, templates: str | Templates | None = None
+) -> TextBank:
+    """Return the bank of what a detector looks for; one of a closed list has its own words and sentences.
+
+    ``words`` None are the detector's own, ``templates`` None those that it learned with.
+
+    Raises:
+        InputError: a word that is not in a closed list, or as ``as_bank``.
+    """
+    if isinstance(detector, DenseDetector):
+        return chosen_from(own_bank(detector), detector.name, words, templates)
+    own = templates is None and not isinstance(words, TextBank)
+    return as_bank(detector.clip, detector.words if words is None else words, detector.templates if own else templates)
 
 
 def joined(words: Words, word: str) -> Vocabulary | TextBank:

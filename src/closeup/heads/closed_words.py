@@ -1,12 +1,18 @@
-"""Words of a user among those of a head that knows a closed list."""
+"""The words of a head that knows a closed list, and those of a user among them."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import NamedTuple
 
+import torch
+import torch.nn.functional as F
+
+from closeup._types import Embeddings
 from closeup.errors import InputError, suggest
-from closeup.text import Vocabulary
+from closeup.heads.dense_predictor import ClosedHead
+from closeup.text import Templates, TextBank, Vocabulary
 from closeup.text.names import clean_name, clean_names
 
 SHOWN = 5
@@ -46,6 +52,50 @@ def places_among(vocabulary: Vocabulary, known: Sequence[str], head: str) -> Pla
                 raise InputError(f"The words {both} are both the word {known[row]!r} of {head!r}. Leave one out.")
             label_of[row] = label
     return Places(list(label_of), list(label_of.values()))
+
+
+def own_bank(head: ClosedHead) -> TextBank:
+    """Return the words of a head as it embedded them: of unit length, or zeros where language takes no part."""
+    prompting, contexts = head.head.prompting, head.head.config.contexts
+    templates = f"learned contexts ({contexts})" if contexts else head.templates
+    rows: Embeddings = torch.zeros(len(head.words), head.eyes.dim)
+    if prompting is None:
+        templates = "none"
+    else:
+        rows = F.normalize(prompting.bank.detach().float().cpu(), dim=1)
+    mean = "normalise-then-mean" if prompting is not None and not contexts else "none"
+    vocabulary = Vocabulary(head.words)
+    return TextBank(rows, torch.arange(len(vocabulary)), vocabulary, templates, mean, head.fingerprint)
+
+
+def chosen_from(
+    own: TextBank,
+    head: str,
+    words: Vocabulary | TextBank | Sequence[str] | None = None,
+    templates: str | Templates | None = None,
+) -> TextBank:
+    """Return the bank of some of a head's words, None for all, as they are in its ``own_bank``.
+
+    Raises:
+        InputError: a word that the head does not know, or a bank or templates that are not its own.
+    """
+    wanted = templates.name if isinstance(templates, Templates) else templates
+    if wanted not in (None, own.templates):
+        raise InputError(
+            f"The words of {head!r} were embedded when it was trained (templates: {own.templates}), and {wanted!r} "
+            "cannot be put around them now. Leave the templates out."
+        )
+    if words is None:
+        return own
+    if isinstance(words, TextBank):
+        if words.fingerprint != own.fingerprint:
+            raise InputError(
+                f"The text bank was not made by {head!r}, whose words are its own. Give the vocabulary itself."
+            )
+        return words
+    vocabulary = words if isinstance(words, Vocabulary) else Vocabulary(words)
+    rows, owner = places_among(vocabulary, own.names, head)
+    return replace(own, embeddings=own.embeddings[rows], owner=torch.tensor(owner), vocabulary=vocabulary)
 
 
 def _key(word: str) -> str:

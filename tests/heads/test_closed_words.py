@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from closeup.errors import InputError
-from closeup.predict.closed_words import places_among
+from closeup.heads.closed_words import places_among
 from closeup.text import Vocabulary
 
 KNOWN = ("sky", "Sign_Symbol", "car", "pedestrian", "bicyclist")

@@ -1,0 +1,108 @@
+"""A trained DenseCLIP that finds things, as a folder like that of one that names pixels."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from closeup._types import Images
+from closeup.heads.closed_words import places_among
+from closeup.heads.dense_predictor import (
+    KEYS_OF_PREDICTORS,
+    ClosedHead,
+    fill_parts,
+    new_parts,
+    stored_parts,
+)
+from closeup.heads.denseclip_detection import DenseClipDetector
+from closeup.heads.denseclip_detection_config import DenseClipDetectorConfig
+from closeup.heads.folder import head_folder, read_head_card
+from closeup.heads.regions import Sizes
+from closeup.match.detections import Detections, Suppression
+from closeup.models.clip import Clip
+from closeup.text import TextBank
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class DenseDetector(ClosedHead):
+    """A DenseCLIP that finds things."""
+
+    head: DenseClipDetector
+
+    @property
+    def outlines(self) -> bool:
+        """Whether it outlines things, and learns from masks."""
+        return self.head.outlines
+
+    def marks(self, names: Sequence[str]) -> list[bool]:
+        """Return which of some words are new to the head: none."""
+        return [False] * len(names)
+
+    def find(
+        self,
+        images: Images,
+        sizes: Sizes,
+        bank: TextBank,
+        *,
+        threshold: float,
+        limit: int,
+        suppression: Suppression | None = None,
+    ) -> list[Detections]:
+        """Return what is found in each picture among the names of a bank, boxes in pixels of the canvas.
+
+        Raises:
+            InputError: a word that it does not know.
+        """
+        rows, owner = places_among(bank.vocabulary, self.words, self.name)
+        found = self.head.detect(
+            images, sizes, torch.tensor(rows), threshold=threshold, limit=limit, suppression=suppression
+        )
+        labels = torch.tensor(owner, device=self.eyes.device)
+        return [replace(each, labels=labels[each.labels]) for each in found]
+
+
+def new_dense_detector(
+    clip: Clip,
+    words: Sequence[str],
+    novel: Sequence[bool],
+    *,
+    templates: str,
+    size: int,
+    config: Mapping[str, Any],
+) -> DenseDetector:
+    """Return an untrained detector of words; ``novel`` is of no account, for it learns all of them.
+
+    The tower's native size is the canvas in whole patches, so that positions of the attention pool are those of a
+    picture in its corner: in the official code a grid for the largest picture is cut to what a picture covers.
+
+    Raises:
+        ModelError: a ViT of fewer than four blocks, or a text tower that contexts cannot go through.
+    """
+    settings = DenseClipDetectorConfig().replace(**config)
+    side = math.ceil(size / clip.patch) * clip.patch
+    backbone, prompting = new_parts(clip, words, settings, templates=templates, size=side)
+    head = DenseClipDetector(backbone, prompting, len(words), settings).to(clip.device)
+    return DenseDetector(head, clip, size, "untrained", tuple(words), tuple(novel), templates)
+
+
+def load_dense_detector(
+    name: str | Path, *, device: str | torch.device = "auto", precision: str = "auto", clip: Clip | None = None
+) -> DenseDetector:
+    """Load a detector in eval mode, as ``load_dense_predictor`` does.
+
+    Raises:
+        ModelError: there is none, or the CLIP that is needed is another one than it was trained on.
+    """
+    folder = head_folder(name)
+    card = read_head_card(folder, {DenseClipDetector.kind: KEYS_OF_PREDICTORS})
+    config = DenseClipDetectorConfig().replace(**card["config"])
+    backbone, prompting, whole = stored_parts(card, folder, config, device=device, precision=precision, clip=clip)
+    words, novel = tuple(card["words"]), tuple(card["novel"])
+    head = DenseClipDetector(backbone, prompting, len(words), config)
+    fill_parts(head, folder, config)
+    return DenseDetector(head.to(backbone.clip.device), whole, card["size"], str(name), words, novel, card["templates"])
