@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from closeup.heads.dense_detector import new_dense_detector
 from closeup.heads.dense_predictor import new_dense_predictor, save_dense_predictor
+from closeup.recipes.denseclip_detection_config import MASK_RCNN_PRESETS, RETINANET_PRESETS
 from closeup.recipes.label_maps import label_maps_teach
 from closeup.recipes.label_maps_config import LABEL_MAP_PRESETS
 from closeup.recipes.run_detection import Maker
@@ -41,6 +43,27 @@ ROWS: Mapping[str, tuple[str, Mapping[str, Any]]] = {
     ADAPTED_ROW: ("tiny-clipself", {"prompts": "post", "route": "value"}),
 }
 """The CLIP of each row, and its head."""
+
+
+DETECTOR_STEPS = 450
+"""Of 8 scenes, for every detector."""
+RETINANET, MASK_RCNN = (
+    Maker(new_dense_detector, save_dense_predictor, presets) for presets in (RETINANET_PRESETS, MASK_RCNN_PRESETS)
+)
+DETECTORS: Mapping[str, tuple[Maker, Mapping[str, Any]]] = {
+    "RetinaNet, plain": (RETINANET, PLAIN),
+    "RetinaNet, DenseCLIP": (RETINANET, {}),
+    "Mask R-CNN, plain": (MASK_RCNN, PLAIN),
+    "Mask R-CNN, DenseCLIP": (MASK_RCNN, {}),
+}
+"""How each row's detector is made, and its head."""
+
+
+def detector_training(row: str) -> HeadTraining:
+    """Return the training of a detector on the world; all shapes are learned."""
+    maker, head = DETECTORS[row]
+    name = f"denseclip-detector-{list(DETECTORS).index(row)}"
+    return HeadTraining(name, RAW, maker, head=head, pictures=8 * DETECTOR_STEPS, novel=())
 
 
 def training(row: str, seed: int, data: str, images: str) -> HeadTraining:

@@ -11,11 +11,22 @@ import torch.nn.functional as F
 from closeup.data.class_lists import class_names
 from closeup.data.record import Reader
 from closeup.data.world import World
+from closeup.heads.dense_detector import load_dense_detector
 from closeup.heads.dense_predictor import DensePredictor, load_dense_predictor, new_dense_predictor
 from closeup.heads.operations import count_operations, count_operations_as_published
 from closeup.models.load import load
 from closeup.predict.dense_predictor import DensePredictorScorer
-from closeup.reproduce.denseclip_paper import MIOU, OPERATIONS, PARAMETERS, PLAIN_ROW, SEGMENTED, SIZED
+from closeup.reproduce.denseclip_paper import (
+    BOX_AP,
+    DETECTED,
+    MASK_AP,
+    MIOU,
+    OPERATIONS,
+    PARAMETERS,
+    PLAIN_ROW,
+    SEGMENTED,
+    SIZED,
+)
 from closeup.reproduce.measure import Measurements
 from closeup.reproduce.result import Row
 
@@ -53,6 +64,33 @@ def sized() -> Table:
     apart = {f"{row.name}, {row.metric}": row.mean / row.paper.value - 1 for row in rows if row.paper is not None}
     worst = max(apart, key=lambda name: abs(apart[name]))
     return rows, [f"The furthest from the paper's figures: {worst}, {apart[worst]:+.2%}."]
+
+
+def detected(measured: Measurements, trained: Mapping[str, str]) -> Table:
+    """Return average precision over all shapes by boxes, and by masks where a detector outlines."""
+    rows: list[Row] = []
+    for name, folder in trained.items():
+        detector = load_dense_detector(folder)
+        for metric, masks in ((BOX_AP, False), (MASK_AP, True)):
+            if masks and not detector.outlines:
+                continue
+            found = measured.detections(folder, masks=masks).summary()
+            rows.append(Row(name, metric, (100 * found["all AP"],), DETECTED[name].get(metric)))
+            rows.append(Row(name, f"{metric}50", (100 * found["all AP50"],)))
+    return rows, _against_plain(rows)
+
+
+def _against_plain(rows: Sequence[Row]) -> list[str]:
+    means = {(row.name, row.metric): row.mean for row in rows}
+    told = []
+    for head in dict.fromkeys(row.name.partition(", ")[0] for row in rows):
+        gaps = [
+            f"{metric} {means[f'{head}, DenseCLIP', metric] - means[f'{head}, plain', metric]:+.1f}"
+            for metric in (BOX_AP, MASK_AP)
+            if (f"{head}, plain", metric) in means
+        ]
+        told.append(f"{head}: {', '.join(gaps)} points with DenseCLIP's scores and words.")
+    return told
 
 
 def shipped(measured: Measurements, head: str) -> Table:
