@@ -12,16 +12,9 @@ import torch
 
 from closeup._types import Images
 from closeup.heads.closed_words import places_among
-from closeup.heads.dense_predictor import (
-    KEYS_OF_PREDICTORS,
-    ClosedHead,
-    fill_parts,
-    new_parts,
-    stored_parts,
-)
+from closeup.heads.dense_predictor import ClosedHead, load_closed, new_closed
 from closeup.heads.denseclip_detection import DenseClipDetector
 from closeup.heads.denseclip_detection_config import DenseClipDetectorConfig
-from closeup.heads.folder import head_folder, read_head_card
 from closeup.heads.regions import Sizes
 from closeup.match.detections import Detections, Suppression
 from closeup.models.clip import Clip
@@ -85,9 +78,9 @@ def new_dense_detector(
     """
     settings = DenseClipDetectorConfig().replace(**config)
     side = math.ceil(size / clip.patch) * clip.patch
-    backbone, prompting = new_parts(clip, words, settings, templates=templates, size=side)
-    head = DenseClipDetector(backbone, prompting, len(words), settings).to(clip.device)
-    return DenseDetector(head, clip, size, "untrained", tuple(words), tuple(novel), templates)
+    return new_closed(
+        DenseDetector, DenseClipDetector, settings, clip, words, novel, templates=templates, size=size, native=side
+    )
 
 
 def load_dense_detector(
@@ -98,11 +91,5 @@ def load_dense_detector(
     Raises:
         ModelError: there is none, or the CLIP that is needed is another one than it was trained on.
     """
-    folder = head_folder(name)
-    card = read_head_card(folder, {DenseClipDetector.kind: KEYS_OF_PREDICTORS})
-    config = DenseClipDetectorConfig().replace(**card["config"])
-    backbone, prompting, whole = stored_parts(card, folder, config, device=device, precision=precision, clip=clip)
-    words, novel = tuple(card["words"]), tuple(card["novel"])
-    head = DenseClipDetector(backbone, prompting, len(words), config)
-    fill_parts(head, folder, config)
-    return DenseDetector(head.to(backbone.clip.device), whole, card["size"], str(name), words, novel, card["templates"])
+    how: dict[str, Any] = {"device": device, "precision": precision, "clip": clip}
+    return load_closed(DenseDetector, DenseClipDetector, DenseClipDetectorConfig(), name, **how)

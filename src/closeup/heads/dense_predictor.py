@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import torch
-from torch import nn
 
 from closeup.heads.denseclip import DenseClip
 from closeup.heads.denseclip_config import DenseClipConfig
@@ -60,6 +59,9 @@ class DensePredictor(ClosedHead):
         return True
 
 
+Closed = TypeVar("Closed", bound=ClosedHead)
+
+
 def new_dense_predictor(
     clip: Clip,
     words: Sequence[str],
@@ -75,9 +77,7 @@ def new_dense_predictor(
         ModelError: a ViT of fewer than four blocks, or a text tower that contexts cannot go through.
     """
     settings = DenseClipConfig().replace(**config)
-    backbone, prompting = new_parts(clip, words, settings, templates=templates, size=size)
-    head = DenseClip(backbone, prompting, len(words), settings).to(clip.device)
-    return DensePredictor(head, clip, size, "untrained", tuple(words), tuple(novel), templates)
+    return new_closed(DensePredictor, DenseClip, settings, clip, words, novel, templates=templates, size=size)
 
 
 def save_dense_predictor(
@@ -109,16 +109,51 @@ def load_dense_predictor(
     Raises:
         ModelError: there is none, or the CLIP that is needed is another one than it was trained on.
     """
+    how: dict[str, Any] = {"device": device, "precision": precision, "clip": clip}
+    return load_closed(DensePredictor, DenseClip, DenseClipConfig(), name, **how)
+
+
+def new_closed(
+    kind: type[Closed],
+    module: type[Any],
+    config: DenseClipConfig,
+    clip: Clip,
+    words: Sequence[str],
+    novel: Sequence[bool],
+    *,
+    templates: str,
+    size: int,
+    native: int | None = None,
+) -> Closed:
+    """Return an untrained head of a closed list; ``module`` is made of a backbone, the words, their number and settings.
+
+    ``native`` is the tower's native size where it is not that of the canvas.
+    """
+    backbone, prompting = new_parts(clip, words, config, templates=templates, size=native or size)
+    head = module(backbone, prompting, len(words), config).to(clip.device)
+    return kind(head, clip, size, "untrained", tuple(words), tuple(novel), templates)
+
+
+def load_closed(
+    kind: type[Closed],
+    module: type[Any],
+    defaults: DenseClipConfig,
+    name: str | Path,
+    *,
+    device: str | torch.device,
+    precision: str,
+    clip: Clip | None,
+) -> Closed:
+    """Load a head of a closed list in eval mode."""
     folder = head_folder(name)
-    card = read_head_card(folder, {DenseClip.kind: KEYS_OF_PREDICTORS})
-    config = DenseClipConfig().replace(**card["config"])
+    card = read_head_card(folder, {module.kind: KEYS_OF_PREDICTORS})
+    config = defaults.replace(**card["config"])
     backbone, prompting, whole = stored_parts(card, folder, config, device=device, precision=precision, clip=clip)
     words, novel = tuple(card["words"]), tuple(card["novel"])
-    head = DenseClip(backbone, prompting, len(words), config)
-    fill_parts(head, folder, config)
-    return DensePredictor(
-        head.to(backbone.clip.device), whole, card["size"], str(name), words, novel, card["templates"]
-    )
+    head = module(backbone, prompting, len(words), config)
+    # What contexts had learned is in the words; without a text tower they are of no use.
+    fill(head, folder, beside=() if config.prompts in SEEING else (CONTEXTS,))
+    return kind(head.to(backbone.clip.device), whole, card["size"], str(name), words, novel, card["templates"])
 
 
 def new_parts(
@@ -131,9 +166,12 @@ def new_parts(
     """
     prompting = None
     if config.language:
-        bank = build_bank(clip, Vocabulary(words), templates=templates)
         contexts = _contexts(clip, words, config)
-        prompting = Prompting(bank.embeddings if contexts is None else contexts()[0].detach(), contexts, config)
+        if contexts is None:
+            bank = build_bank(clip, Vocabulary(words), templates=templates).embeddings
+        else:
+            bank = contexts()[0].detach()
+        prompting = Prompting(bank, contexts, config)
     if config.backbone:
         tower = grafted_tower(clip, config.backbone, size, config.backbone_weights or None)
     else:
@@ -165,12 +203,6 @@ def stored_parts(
             contexts = _contexts(whole, words, config)
         prompting = Prompting(torch.zeros(len(words), tower.dim), contexts, config)
     return TowerBackbone(tower, config), prompting, whole
-
-
-def fill_parts(head: nn.Module, folder: Path, config: DenseClipConfig) -> None:
-    """Copy a folder's weights into a head of such parts, in eval mode from then on; ModelError if they do not fit."""
-    # What contexts had learned is in the words; without a text tower they are of no use.
-    fill(head, folder, beside=() if config.prompts in SEEING else (CONTEXTS,))
 
 
 def _contexts(clip: Clip, words: Sequence[str], config: DenseClipConfig) -> LearnedContexts | None:
