@@ -125,9 +125,10 @@ def new_closed(
     size: int,
     native: int | None = None,
 ) -> Closed:
-    """Return an untrained head of a closed list; ``module`` is made of a backbone, the words, their number and settings.
+    """Return an untrained head of a closed list of words.
 
-    ``native`` is the tower's native size where it is not that of the canvas.
+    ``module`` is made of a backbone, the prompts of words, their number and the settings; ``native`` is the tower's
+    native size where it is not that of the canvas.
     """
     backbone, prompting = new_parts(clip, words, config, templates=templates, size=native or size)
     head = module(backbone, prompting, len(words), config).to(clip.device)
