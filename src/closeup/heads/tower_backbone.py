@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import torch
-from jaxtyping import Float
-from torch import Tensor, nn
+from torch import nn
 
 from closeup._types import Images
 from closeup.heads.backbone import tapped
@@ -40,7 +39,10 @@ class TowerBackbone(nn.Module):
         with torch.enable_grad():
             found = self._read(sample)
             named = dict(self.visual.named_parameters())
-            output = torch.stack([part.sum() for part in _parts(found)]).sum()
+            # A picture's embedding is of no account to words that do not look at it.
+            joint = [found.dense] if config.prompts == "learned" else [found.dense, found.pooled]
+            parts = [*found.levels, *(part for part in joint if part is not None)]
+            output = torch.stack([part.sum() for part in parts]).sum()
             learned = reached(output, named)
         for name in named.keys() - learned.keys():
             named[name].requires_grad_(False)
@@ -58,7 +60,3 @@ class TowerBackbone(nn.Module):
         if self._language:
             return self.clip.read(images, self.blocks, route=self._route)
         return Reading(self.clip.features(images, self.blocks), None, None)
-
-
-def _parts(found: Reading) -> list[Float[Tensor, ...]]:
-    return [*found.levels, *(part for part in (found.pooled, found.dense) if part is not None)]
