@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import pytest
 import torch
@@ -282,7 +282,7 @@ def test_mask_rcnn_is_torchvisions() -> None:
 @torch.no_grad()
 def test_what_is_found_lies_in_the_picture_and_belongs_to_it(head: Head, tower: str) -> None:
     model, given = sure(made(head, tower)).head, batch()
-    asked = {"threshold": 0.0, "limit": 20}
+    asked: dict[str, Any] = {"threshold": 0.0, "limit": 20}
     found = model.detect(given["images"], given["sizes"], **asked)
     for each, (height, width) in zip(found, given["sizes"].tolist(), strict=True):
         assert len(each) > 0
@@ -304,7 +304,7 @@ def test_what_is_found_lies_in_the_picture_and_belongs_to_it(head: Head, tower: 
 @torch.no_grad()
 def test_some_words_are_found_where_they_are_among_all(head: Head) -> None:
     model, given = sure(made(head, candidates=10_000)).head, batch()
-    asked = {"threshold": 0.0, "limit": 10_000, "suppression": Suppression(0.7)}
+    asked: dict[str, Any] = {"threshold": 0.0, "limit": 10_000, "suppression": Suppression(0.7)}
     every = model.detect(given["images"], given["sizes"], **asked)
     some = model.detect(given["images"], given["sizes"], torch.tensor([2, 0]), **asked)
     for one, other in zip(some, every, strict=True):
@@ -373,7 +373,7 @@ def test_a_saved_detector_is_the_same_without_a_text_tower(
     save_dense_predictor(detector, tmp_path / "mine", {"recipe": "detection"})
     detector.head.eval()
     monkeypatch.setattr("closeup.heads.folder.load", lambda *_, **__: pytest.fail("a CLIP was loaded"))
-    how = {"device": "cpu", "precision": "fp32"}
+    how: dict[str, Any] = {"device": "cpu", "precision": "fp32"}
     for loaded in (load_dense_detector(tmp_path / "mine", **how), load_detector(tmp_path / "mine", **how)):
         assert isinstance(loaded, DenseDetector)
         assert not hasattr(loaded.clip.model, "transformer")
