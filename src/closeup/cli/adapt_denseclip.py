@@ -56,7 +56,7 @@ class DenseClip(DetectorOptions):
     preset: str = PAPER
     """The settings not given here: "paper", which for pixels is "paper-resnet" (80,000 steps of 32 pictures of 512 px;
     "paper-vit" has 640 px), for things "paper-retinanet" or "paper-mask-rcnn" (12 epochs of batches of 16, 1333 px); or
-    "tiny" (for small models: narrow, 128 px for pixels and 256 px for things)."""
+    "tiny" (for small models: narrow, 128 px for pixels and 192 px for things)."""
 
     plain: Flag = False
     """Leave words out: a plain feature pyramid on the image tower, to compare with."""
@@ -70,10 +70,10 @@ class DenseClip(DetectorOptions):
     """Learned tokens before each name; 0 for the sentences of --templates; 8 unless given."""
 
     auxiliary: Maybe[float] = None
-    """Weight of the loss on the score map itself; 0.4 unless given."""
+    """Weight of the loss on the score map itself; 0.4 for pixels and 1 for things unless given."""
 
     scores: Maybe[Literal["cosine", "divided"]] = None
-    """How scores join the features: as cosines unless given, or divided by the temperature."""
+    """How scores join the features: as cosines, for pixels unless given, or divided by the temperature, for things."""
 
     average: Maybe[Literal["valid", "all"]] = None
     """Whether a loss is the mean over labelled pixels, as unless given, or divided by all, as in the official code."""

@@ -42,16 +42,16 @@ def paper_mask_rcnn(images: int) -> Settings:
 
 
 def tiny_retinanet(images: int) -> Settings:
-    """Return what suits a RetinaNet on tiny and the world: one visit to each of a number of pictures, narrow."""
+    """Return what suits a RetinaNet on tiny and the world: one visit to each picture, narrow, 192 px."""
     seen, training, _ = tiny(images)
-    return seen, training, {**RETINANET, "channels": 64, "contexts": 4, "candidates": 200}
+    return seen.replace(size=192), training, {**RETINANET, "channels": 64, "contexts": 4, "candidates": 200}
 
 
 def tiny_mask_rcnn(images: int) -> Settings:
-    """Return what suits a Mask R-CNN on tiny and the world: as for F-ViT."""
+    """Return what suits a Mask R-CNN on tiny and the world: as wide as F-ViT's, but 192 px, half the work of 256."""
     seen, training, _ = tiny(images)
     narrow = {"channels": 64, "hidden": 64, "contexts": 4, "candidates": 200, "proposals": 150, "regions": 64}
-    return seen, training, {**MASK_RCNN, **narrow, "layers": 256}
+    return seen.replace(size=192), training, {**MASK_RCNN, **narrow, "layers": 256}
 
 
 RETINANET_PRESETS: Presets = {"paper-retinanet": paper_retinanet, "tiny": tiny_retinanet}
