@@ -55,7 +55,7 @@ class DenseClip(DetectorOptions):
 
     preset: str = PAPER
     """The settings not given here: "paper", which for pixels is "paper-resnet" (80,000 steps of 32 pictures of 512 px;
-    "paper-vit" has 640 px), for things "paper-retinanet" or "paper-mask-rcnn" (12 epochs of batches of 16, 1333 px); or
+    "paper-vit" has 640 px), for things "paper-retinanet" or "paper-mask-rcnn" (12 epochs of batches of 16, 1067 px); or
     "tiny" (for small models: narrow, 128 px for pixels and 192 px for things)."""
 
     plain: Flag = False

@@ -45,7 +45,7 @@ ROWS: Mapping[str, tuple[str, Mapping[str, Any]]] = {
 """The CLIP of each row, and its head."""
 
 
-DETECTOR_STEPS = 450
+DETECTOR_STEPS = 300
 """Of 8 scenes, for every detector."""
 RETINANET, MASK_RCNN = (
     Maker(new_dense_detector, save_dense_predictor, presets) for presets in (RETINANET_PRESETS, MASK_RCNN_PRESETS)
@@ -63,7 +63,8 @@ def detector_training(row: str) -> HeadTraining:
     """Return the training of a detector on the world; all shapes are learned."""
     maker, head = DETECTORS[row]
     name = f"denseclip-detector-{list(DETECTORS).index(row)}"
-    return HeadTraining(name, RAW, maker, head=head, pictures=8 * DETECTOR_STEPS, novel=())
+    seen = {"size": SIZE}
+    return HeadTraining(name, RAW, maker, head=head, pictures=8 * DETECTOR_STEPS, config=seen, novel=())
 
 
 def training(row: str, seed: int, data: str, images: str) -> HeadTraining:

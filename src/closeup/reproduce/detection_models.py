@@ -43,6 +43,7 @@ class HeadTraining:
     head: Mapping[str, Any] = field(default_factory=dict)
     pictures: int = PICTURES
     images: str = "world?count={pictures}"
+    config: Mapping[str, Any] = field(default_factory=dict)
     training: Mapping[str, Any] = field(default_factory=dict)
     novel: tuple[str, ...] | None = None
     """Words that are not learned from; None for the data set's own."""
@@ -54,6 +55,7 @@ class HeadTraining:
             model=self.model,
             preset="tiny",
             novel=self.novel,
+            config=self.config,
             training={**self.training, **({} if share == 1 else {"steps": 2}), "seed": self.seed},
             head=self.head,
             dtype="fp16",
