@@ -131,5 +131,5 @@ def test_presets_fit_their_heads(presets: Presets) -> None:
         assert (config.scores, config.auxiliary, config.backbone_pace) == ("divided", 1.0, 0.1)
         assert training.clip_norm == (0.1 if name.startswith("paper") else 1.0)
         if name.startswith("paper"):
-            assert (seen.size, training.batch_size, training.steps, training.warmup) == (1333, 16, 12 * 6261, 500)
+            assert (seen.size, training.batch_size, training.steps, training.warmup) == (1067, 16, 12 * 6261, 500)
             assert (training.rate, training.weight_decay) == (1e-4 if config.head == "retinanet" else 2e-4, 1e-4)
