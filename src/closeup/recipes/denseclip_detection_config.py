@@ -14,9 +14,9 @@ RETINANET, MASK_RCNN = {"head": "retinanet"}, {"head": "mask-rcnn"}
 def paper_retinanet(images: int) -> Settings:
     """Return DenseCLIP's training of RetinaNet on COCO: 12 epochs of batches of 16, AdamW at 1e-4 with decay 1e-4.
 
-    500 steps of warm-up, gradients clipped at 0.1, pictures mirrored. There the shortest side has 800 px and the longest
-    1333 at most, here the longest has 1067, as of a picture of 4:3 there; the rate falls to a tenth after 8 and after
-    11 epochs, here on a cosine; and the image tower's weights decay too.
+    500 steps of warm-up, gradients clipped at 0.1, pictures mirrored. There the shortest side has 800 px and the
+    longest 1333 at most, here the longest has 1067, as of a picture of 4:3 there; the rate falls to a tenth after 8 and
+    after 11 epochs, here on a cosine; and the image tower's weights decay too.
 
     Source: ``raoyongming/DenseCLIP`` ``detection/configs``.
     """

@@ -105,8 +105,8 @@ DENSECLIP = Reproduction(
             "detection",
             "Detection and instances, on the world",
             "Average precision in percent (IoU 0.5 to 0.95) over all 24 shapes, on {scale.scenes} held-out scenes, "
-            f"looked at at {SIZE} px; one seed. {DETECTOR_STEPS} steps of 8 scenes for every row, the image tower at a tenth of the "
-            "rate.",
+            f"looked at at {SIZE} px; one seed. {DETECTOR_STEPS} steps of 8 scenes for every row, the image tower at a "
+            "tenth of the rate.",
             True,
             _detected,
         ),
