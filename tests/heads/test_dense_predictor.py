@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+import torch.nn.functional as F
 from open_clip import CLIP
 from torch import Tensor
 
 from closeup._types import IGNORE
-from closeup.errors import ConfigError, ModelError
+from closeup.errors import CloseupError, ConfigError, InputError, ModelError
 from closeup.heads.dense_predictor import (
     DensePredictor,
     load_dense_predictor,
@@ -191,6 +193,63 @@ def test_any_backbone_of_timms_takes_the_towers_place(tiny: Clip, tmp_path: Path
     assert (again.eyes.mean, again.eyes.std) == (predictor.eyes.mean, predictor.eyes.std)
     pictures = batch(side=64)["images"]
     torch.testing.assert_close(again.head.read(pictures), predictor.head.eval().read(pictures))
+
+
+@pytest.mark.parametrize("size", [100, 97])
+def test_labels_lie_where_the_logits_do_though_patches_do_not_fit(tiny: Clip, size: int) -> None:
+    """A canvas that is no whole number of patches learns as the same one padded to them, nothing labelled there."""
+    head, seen = made(tiny, size=size).head.eval(), batch(side=size)
+    rest = -size % tiny.patch
+    padded = {
+        "images": F.pad(seen["images"], (0, rest, 0, rest)),
+        "labels": F.pad(seen["labels"], (0, rest, 0, rest), value=IGNORE),
+    }
+    ours, theirs = head(seen), head(padded)
+    assert all(torch.equal(ours[name], theirs[name]) for name in ours)
+
+
+@torch.no_grad()
+def test_a_mean_over_processes_is_told_by_the_loop(tiny: Clip) -> None:
+    head, seen = made(tiny).head.eval(), batch()
+    count = (seen["labels"] != IGNORE).sum()
+    twice = head({**seen, "terms": 2.0 * count})
+    torch.testing.assert_close(2 * twice["loss"], head(seen)["loss"])
+
+
+def test_making_and_loading_leave_chance_and_running_means_alone(tmp_path: Path) -> None:
+    clip = resnet()
+    predictor = made(clip, size=64, contexts=0)
+    before = {name: tensor.clone() for name, tensor in clip.tower.visual.state_dict().items()}
+    for name, tensor in predictor.head.backbone.visual.state_dict().items():
+        if "running" in name:
+            assert torch.equal(tensor, before[name])
+    folder = save_dense_predictor(predictor, tmp_path / "head")
+    state = torch.get_rng_state()
+    with torch.inference_mode():
+        again = load_dense_predictor(folder, device="cpu", precision="fp32")
+    assert torch.equal(torch.get_rng_state(), state)
+    assert not again.head.training
+
+
+@pytest.mark.parametrize(
+    ("clip", "config", "error", "said"),
+    [
+        (resnet, {"blocks": (0, 1, 2, 3)}, ModelError, "are of a ViT; a ResNet tower has four stages"),
+        (resnet, {"class_embedding": "double"}, ModelError, "ResNet tower has no class embedding"),
+        (vit_clip, {"size": 15}, InputError, "size 15 is too small: give at least two cells of 8 px"),
+        (vit_clip, {"size": 63, "backbone": "test_resnet"}, InputError, "two cells of 32 px"),
+        (vit_clip, {"blocks": (3, 2, 1, 0)}, ConfigError, "the first ones first"),
+        (vit_clip, {"backbone_weights": "x.pt"}, ConfigError, "no `backbone` is named"),
+        (vit_clip, {"templates": "simpel"}, InputError, "Did you mean 'simple'"),
+    ],
+)
+def test_what_cannot_be_made(
+    clip: Callable[[], Clip], config: dict[str, Any], error: type[CloseupError], said: str
+) -> None:
+    config = {"size": 64, "templates": "simple", "contexts": 0, **config}
+    size, templates = config.pop("size"), config.pop("templates")
+    with pytest.raises(error, match=said):
+        new_dense_predictor(clip(), ("a", "b"), (False, False), templates=templates, size=size, config=config)
 
 
 def test_the_official_divisor_counts_ignored_pixels(tiny: Clip) -> None:

@@ -24,6 +24,9 @@ MAKERS: Mapping[Task, Maker] = {"segment": MAKER, **DETECTION_MAKERS}
 PAPERS: Mapping[Task, str] = {"segment": "paper-resnet", **DETECTION_PAPERS}
 """The papers' presets."""
 
+OF_WORDS = ("prompts", "contexts", "auxiliary", "scores", "route", "templates")
+"""What is of no account without words."""
+
 HEAD = ("prompts", "contexts", "auxiliary", "route", "backbone", "backbone_weights", "scores", "average")
 
 
@@ -100,6 +103,11 @@ class DenseClip(DetectorOptions):
         if self.task != "segment" and self.average is not None:
             raise InputError(f"--average {self.average} is of label maps, and --task {self.task} has none. Drop it.")
         given = {name: getattr(self, name) for name in HEAD if getattr(self, name) is not None}
+        for name in OF_WORDS if self.plain else ():
+            if getattr(self, name) is not None:
+                raise InputError(f"--{name} is about words, and --plain leaves them out. Drop one of them.")
+        if self.templates is not None and self.contexts != 0:
+            raise InputError(f"--templates {self.templates}: the words around a name are learned. Add --contexts 0.")
         return {**given, "language": False} if self.plain else given
 
     def maker(self) -> Maker:

@@ -9,6 +9,7 @@ from typing import Any, Literal, TypeVar
 
 import torch
 
+from closeup.errors import InputError
 from closeup.heads.denseclip import DenseClip
 from closeup.heads.denseclip_config import DenseClipConfig
 from closeup.heads.folder import clip_of, fill, head_folder, read_head_card
@@ -18,7 +19,8 @@ from closeup.heads.trained import KEYS, TrainedHead, save_head
 from closeup.models.clip import Clip
 from closeup.models.image_tower import grafted_tower, image_tower, resized_tower
 from closeup.models.load import chosen_device
-from closeup.text import Vocabulary, build_bank
+from closeup.models.timm_backbone import CELL
+from closeup.text import Vocabulary, build_bank, get_templates
 from closeup.text.prompts import LearnedContexts
 
 CONTEXTS = "prompting.contexts."
@@ -148,13 +150,15 @@ def load_closed(
     """Load a head of a closed list in eval mode."""
     folder = head_folder(name)
     card = read_head_card(folder, {module.kind: KEYS_OF_PREDICTORS})
-    config = defaults.replace(**card["config"])
-    backbone, prompting, whole = stored_parts(card, folder, config, device=device, precision=precision, clip=clip)
-    words, novel = tuple(card["words"]), tuple(card["novel"])
-    head = module(backbone, prompting, len(words), config)
+    config, words = defaults.replace(**card["config"]), tuple(card["words"])
+    # What is drawn here is overwritten: chance goes on as if nothing had been.
+    with torch.random.fork_rng(devices=[]), torch.inference_mode(False):
+        backbone, prompting, whole = stored_parts(card, folder, config, device=device, precision=precision, clip=clip)
+        head = module(backbone, prompting, len(words), config)
     # What contexts had learned is in the words; without a text tower they are of no use.
     fill(head, folder, beside=() if config.prompts in SEEING else (CONTEXTS,))
-    return kind(head.to(backbone.clip.device), whole, card["size"], str(name), words, novel, card["templates"])
+    head.to(backbone.clip.device)
+    return kind(head, whole, card["size"], str(name), words, tuple(card["novel"]), card["templates"])
 
 
 def new_parts(
@@ -165,6 +169,10 @@ def new_parts(
     Raises:
         ModelError: a ViT of fewer than four blocks, or a text tower that contexts cannot go through.
     """
+    get_templates(templates)
+    cell = CELL if config.backbone else clip.patch
+    if size < 2 * cell:
+        raise InputError(f"The size {size} is too small: give at least two cells of {cell} px.")
     prompting = None
     if config.language:
         contexts = _contexts(clip, words, config)

@@ -13,7 +13,7 @@ Source: Rao et al., DenseCLIP, CVPR 2022 (arXiv 2112.01518); ``raoyongming/Dense
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import ClassVar, Literal
+from typing import ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -44,12 +44,15 @@ class DenseClip(nn.Module):
 
     def forward(self, batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Return ``loss`` and its parts, of ``images`` and their ``labels``, IGNORE where nothing is to be learned."""
-        logits, scores = self.read(batch["images"])
-        losses = {"pixels": pixel_loss(logits, batch["labels"], self.config.average)}
+        images, patch = batch["images"], self.backbone.clip.patch
+        logits, scores = self.read(images)
+        # The tower pads to whole patches, and so do the labels, or they would lie elsewhere than the logits.
+        labels = F.pad(batch["labels"], (0, -images.shape[3] % patch, 0, -images.shape[2] % patch), value=IGNORE)
+        count = _count(batch, self.config.average)
+        losses = {"pixels": pixel_loss(logits, labels, count)}
         loss = losses["pixels"]
         if scores is not None and self.config.auxiliary:
-            divided = scores / self.config.temperature
-            losses["scores"] = pixel_loss(divided, batch["labels"], self.config.average)
+            losses["scores"] = pixel_loss(scores / self.config.temperature, labels, count)
             loss = loss + self.config.auxiliary * losses["scores"]
         return {"loss": loss, **losses}
 
@@ -96,16 +99,24 @@ def score_map(
 
 
 def pixel_loss(
-    logits: Float[Tensor, "batch words _rows _cols"],
-    labels: Int[Tensor, "batch height width"],
-    average: Literal["valid", "all"] = "valid",
+    logits: Float[Tensor, "batch words _rows _cols"], labels: Int[Tensor, "batch height width"], count: float | Tensor
 ) -> Float[Tensor, ""]:
-    """Return the cross entropy of logits, brought to the labels' size, over the labelled pixels; 0 where none is.
+    """Return the sum of the cross entropy of logits, brought to the labels' size, over the labelled pixels / ``count``.
 
-    With ``average`` "all" the sum is divided by the number of all pixels, the ignored ones too, as mmsegmentation 0.19
-    does below the official code.
+    0 where no pixel is labelled.
     """
     grown = F.interpolate(logits.float(), labels.shape[1:], mode="bilinear", align_corners=False)
-    total = F.cross_entropy(grown, labels, ignore_index=IGNORE, reduction="sum")
-    count = labels.numel() if average == "all" else (labels != IGNORE).sum().clamp(min=1)
-    return total / count
+    return F.cross_entropy(grown, labels, ignore_index=IGNORE, reduction="sum") / count
+
+
+def _count(batch: Mapping[str, Tensor], average: str) -> float | Tensor:
+    """Return what the loss of a batch is divided by.
+
+    The number of labelled pixels, the mean over all processes where the loop tells it (``terms``); or, with "all", of
+    all pixels, the ignored ones too, as mmsegmentation 0.19 does below the official code.
+    """
+    labels = batch["labels"]
+    if average == "all":
+        return float(labels.numel())
+    count = batch["terms"] if "terms" in batch else (labels != IGNORE).sum()
+    return count.clamp(min=1)

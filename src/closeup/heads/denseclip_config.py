@@ -79,8 +79,10 @@ class DenseClipConfig(Config):
             raise ConfigError(f"`decoder_heads` ({self.decoder_heads}) must divide {self.decoder_width}.")
         if self.contexts == 0 and self.prompts in ("pre", "instance"):
             raise ConfigError(f"`contexts` is 0, and {self.prompts!r} prompts are contexts. Give at least 1.")
-        if self.blocks and len(self.blocks) != 4:
-            raise ConfigError(f"`blocks` must name 4 blocks, or none, but got {self.blocks}.")
+        if self.blocks and (len(self.blocks) != 4 or list(self.blocks) != sorted(self.blocks)):
+            raise ConfigError(f"`blocks` must name 4 blocks, the first ones first, or none, but got {self.blocks}.")
+        if self.backbone_weights and not self.backbone:
+            raise ConfigError(f"`backbone_weights` is {self.backbone_weights!r}, and no `backbone` is named for them.")
 
 
 def _from_one(value: float) -> bool:

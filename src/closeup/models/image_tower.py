@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import torch
 from open_clip.model import CLIP
 from torch import Tensor, nn
 
@@ -36,12 +37,13 @@ def image_tower(config: Mapping[str, Any], *, name: str, size: int | None = None
     if vision.get("timm_model_name"):
         vision["timm_model_pretrained"] = False
     whole = {"model_cfg": {**told, "vision_cfg": vision}, "preprocess_cfg": dict(config.get("preprocess_cfg", {}))}
-    if BACKBONE in vision:
-        visual: nn.Module = TimmBackbone(vision[BACKBONE], told["embed_dim"], size=vision["image_size"])
-    else:
-        gelu = bool(told.get("quick_gelu", False))
-        visual = CLIP(embed_dim=told["embed_dim"], vision_cfg=vision, text_cfg=NO_TEXT, quick_gelu=gelu).visual
-    return _alone(visual, whole, name, precision)
+    with torch.inference_mode(False):  # or it could never learn
+        if BACKBONE in vision:
+            visual: nn.Module = TimmBackbone(vision[BACKBONE], told["embed_dim"], size=vision["image_size"])
+        else:
+            gelu = bool(told.get("quick_gelu", False))
+            visual = CLIP(embed_dim=told["embed_dim"], vision_cfg=vision, text_cfg=NO_TEXT, quick_gelu=gelu).visual
+    return _alone(visual.eval(), whole, name, precision)
 
 
 def resized_tower(clip: Clip, size: int) -> Clip:

@@ -79,10 +79,6 @@ class Detection(HeadRecipe):
         self._words = torch.tensor([-1 if word is None else word for word in words])
         self._jitter, self._flip, self._masks = jitter, flip, masks
 
-    def trainable(self) -> dict[str, nn.Parameter]:
-        """Return every parameter of the head."""
-        return dict(self.module.named_parameters())
-
     def decays(self, name: str, parameter: nn.Parameter) -> bool:
         """Return whether weight decay applies: to matrices at the full pace."""
         return super().decays(name, parameter) and not name.startswith(tuple(self.paces))

@@ -14,7 +14,7 @@ from closeup.recipes.recipe import Recipe
 
 @runtime_checkable
 class Headed(Protocol):
-    """A detector that is being trained: its head holds every parameter."""
+    """A head that is being trained, with what it stands on; the module holds every parameter."""
 
     @property
     def head(self) -> nn.Module:
@@ -59,6 +59,10 @@ class HeadRecipe(Recipe):
         self.module = head
         self.paces = dict(paces or {})
         self._probe = probe
+
+    def trainable(self) -> dict[str, nn.Parameter]:
+        """Return the head's parameters that ask for gradients: what none would ever reach does not."""
+        return {name: value for name, value in self.module.named_parameters() if value.requires_grad}
 
     @abstractmethod
     def teaches(self, sample: Any) -> bool:  # noqa: ANN401  (a recipe's sample is its own affair)

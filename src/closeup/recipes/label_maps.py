@@ -23,6 +23,7 @@ from closeup.models.clip import Clip
 from closeup.recipes.head_recipe import Headed, HeadRecipe
 from closeup.recipes.label_maps_config import LabelMapConfig
 from closeup.recipes.order import visited
+from closeup.recipes.recipe import Batch
 from closeup.recipes.view import View, drawn_cut
 
 DRAWS = 10
@@ -79,9 +80,9 @@ class LabelMapRecipe(HeadRecipe):
         # The last entry is that of IGNORE, which is -1.
         self._words = torch.tensor([IGNORE if word is None else word for word in (*words, None)])
 
-    def trainable(self) -> dict[str, nn.Parameter]:
-        """Return the head's parameters that ask for gradients."""
-        return {name: value for name, value in self.module.named_parameters() if value.requires_grad}
+    def terms(self, batch: Batch) -> int:
+        """Return the number of labelled pixels, of which processes may have more or fewer."""
+        return int((batch["labels"] != IGNORE).sum())
 
     def sample(self, position: int) -> Sample:
         """Return a canvas and the words of its pixels."""

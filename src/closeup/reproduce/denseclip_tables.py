@@ -44,7 +44,7 @@ def segmented(measured: Measurements, data: str, reader: Reader | None, trained:
     for name, folders in trained.items():
         found = tuple(_miou(measured, f"{data}: {folder}", partial(scorer, folder), reader) for folder in folders)
         rows.append(Row(name, MIOU, found, SEGMENTED.get(name)))
-        predictor = load_dense_predictor(folders[0])
+        predictor = load_dense_predictor(folders[0], device="cpu", precision="fp32")
         rows += costs(name, predictor, predictor.size, count_operations)
     return rows, gains(rows)
 

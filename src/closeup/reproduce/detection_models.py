@@ -51,7 +51,7 @@ class HeadTraining:
     def wanted(self, *, share: float = 1.0) -> DetectorTraining:
         """Return it as a training; ``share`` of the scenes, for a look at whether all of it runs."""
         return DetectorTraining(
-            images=self.images.format(pictures=max(8, round(self.pictures * share))),
+            images=self.images.replace("{pictures}", str(max(8, round(self.pictures * share)))),
             model=self.model,
             preset="tiny",
             novel=self.novel,
