@@ -15,6 +15,7 @@ from torchvision.models.detection import RetinaNet as TorchRetinaNet
 from torchvision.models.detection.anchor_utils import AnchorGenerator
 from torchvision.models.detection.retinanet import RetinaNetHead
 from torchvision.models.detection.roi_heads import RoIHeads
+from torchvision.ops import box_iou
 
 from closeup.errors import ConfigError, InputError, ModelError
 from closeup.heads.box_scores import box_score_loss, box_targets
@@ -30,6 +31,7 @@ from closeup.heads.saved import load_detector
 from closeup.match.detections import Suppression
 from closeup.models.clip import Clip
 from closeup.predict.words import detector_bank
+from closeup.text import Vocabulary
 from goldens import Golden, assert_close, cases
 from tiny_clips import TEXT, as_clip, vit_clip
 from tiny_towers import randomise
@@ -408,6 +410,34 @@ def test_a_canvas_is_made_of_whole_patches_and_crops_positions_as_the_official_c
     assert detector.size == 90
 
 
+@pytest.mark.parametrize("head", HEADS)
+@torch.no_grad()
+def test_boxes_of_two_words_that_are_one_are_thinned_out_together(head: Head) -> None:
+    detector, given = sure(made(head)), batch()
+    detector.head.eval()
+    bank = detector_bank(detector, Vocabulary(["animal", "traffic light"], synonyms={"animal": ["cat", "dog"]}))
+    found = detector.find(given["images"], given["sizes"], bank, threshold=0.0, limit=20)
+    alone = detector.find(
+        given["images"], given["sizes"], detector_bank(detector, ("cat", "dog")), threshold=0.0, limit=1000
+    )
+    for each, apart in zip(found, alone, strict=True):
+        assert len(each) <= 20
+        boxes, scores = each.boxes[each.labels == 0], each.scores[each.labels == 0]
+        overlaps = box_iou(boxes, boxes).fill_diagonal_(0)
+        assert overlaps.max() <= detector.head.config.overlap + 1e-5
+        assert scores[0] == apart.scores[0], "the best of both words stays"
+
+
+@pytest.mark.parametrize("head", HEADS)
+@torch.no_grad()
+def test_nothing_is_found_beside_the_picture(head: Head) -> None:
+    detector, given = sure(made(head)), batch()
+    sizes = torch.tensor([[SIDE, SIDE // 4]] * len(given["sizes"]))
+    for each in detector.head.eval().detect(given["images"], sizes, threshold=0.0, limit=500):
+        assert bool((each.boxes[:, 2:] > each.boxes[:, :2]).all())
+        assert bool((each.boxes[:, 2] <= SIDE // 4).all())
+
+
 def test_words_of_a_closed_list_are_read_in_any_form_and_others_are_refused() -> None:
     detector = made("retinanet")
     bank = detector_bank(detector, ("traffic light", "CAT"))
@@ -415,7 +445,7 @@ def test_words_of_a_closed_list_are_read_in_any_form_and_others_are_refused() ->
     with pytest.raises(InputError, match=r"'dot' is not among the 3 that .* learned.* 'dog'"):
         detector_bank(detector, ("cat", "dot"))
     assert detector_bank(detector).names == WORDS
-    assert detector.marks(("dog", "zebra")) == [False, False]
+    assert detector.marks(("dog", "zebra")) == [False, True]
     plain = made("retinanet", language=False)
     assert not detector_bank(plain).embeddings.any()
 

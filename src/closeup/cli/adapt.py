@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Literal
 
-from closeup.cli.adapt_denseclip import DenseClip
+from closeup.cli.adapt_denseclip import DenseClipOptions
 from closeup.cli.adapt_options import NO_REPORT, AdaptOptions, MapOptions
 from closeup.cli.denseclip_report import run_denseclip
 from closeup.cli.evaluate_forgetting import MeasureOptions, report_lines
@@ -179,12 +179,12 @@ class MaskAdapt(AdaptOptions):
         return replace(super().measuring(), how=("masked-crop", "crop"))
 
 
-Options = {"clipself": ClipSelf, "regionclip": RegionClip, "maskadapt": MaskAdapt, "denseclip": DenseClip}
+Options = {"clipself": ClipSelf, "regionclip": RegionClip, "maskadapt": MaskAdapt, "denseclip": DenseClipOptions}
 
 
-def run(options: AdaptOptions | DenseClip) -> int:
+def run(options: AdaptOptions | DenseClipOptions) -> int:
     """Adapt, save, and tell what was gained and what was forgotten; of a dense predictor, how well it does."""
-    if isinstance(options, DenseClip):
+    if isinstance(options, DenseClipOptions):
         return run_denseclip(options)
     check_folder(options.out.parent)
     measuring = options.measuring()

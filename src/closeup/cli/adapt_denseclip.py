@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any, Literal
 
 from closeup.cli.adapt_denseclip_detection import DETECTION_MAKERS, DETECTION_PAPERS, PAPER, Task
@@ -31,7 +32,7 @@ HEAD = ("prompts", "contexts", "auxiliary", "route", "backbone", "backbone_weigh
 
 
 @dataclass(frozen=True)
-class DenseClip(DetectorOptions):
+class DenseClipOptions(DetectorOptions):
     """Teach a CLIP to name every pixel, or to find things, in a closed list of words (DenseCLIP, arXiv 2112.01518).
 
     It learns from label maps, or masks; with --task detect from boxes, with --task instances from boxes and masks. The
@@ -51,6 +52,10 @@ class DenseClip(DetectorOptions):
 
     model: str = "tiny"
     """The CLIP: a name as in "tiny" or "RN50/openai", or a folder of a model."""
+
+    novel: Maybe[Path] = None
+    """A file of words that are left out, one a line; all words are learned unless given, whatever the data set holds
+    back for other heads."""
 
     task: Task = "segment"
     """What is learned: "segment", a word for every pixel; "detect", boxes with a RetinaNet; "instances", boxes and
@@ -96,7 +101,7 @@ class DenseClip(DetectorOptions):
     set's split val unless given, if it has one; "none" for no report."""
 
     report_limit: Maybe[int] = None
-    """Only the first so many of them."""
+    """Only the first so many of them; 200 unless given."""
 
     def head(self) -> dict[str, Any]:
         """Return the head's settings that are given."""

@@ -26,6 +26,7 @@ from closeup.predict.catseg import CatSegScorer
 from closeup.predict.scorers import Scorer
 from closeup.predict.segment import segment_by
 from closeup.predict.segment_masks import OvSegScorer
+from closeup.predict.words import detector_bank
 from closeup.text import TextBank, Vocabulary, build_bank
 from closeup.viz import draw_sheet
 
@@ -64,7 +65,7 @@ class Options:
     """The models to show, one below the other: names as in "tiny" or "ViT-B-16/openai", or folders of models."""
 
     detector: Path = Path("tiny-fvit")
-    """The detector to show: one that ships, or a folder as closeup train makes one."""
+    """The detector to show: one that ships, or a folder of one that was trained."""
 
     json: Flag = False
     """Print one json document instead of the table."""
@@ -80,9 +81,10 @@ def run(options: Options) -> int:
     banks = [build_bank(clip, Vocabulary(world.names)) for clip in clips]
     models = list(zip(clips, banks, strict=True))
     detector = load_detector(options.detector)
+    things = detector_bank(detector, thing_names(world))
     written = [path for index in track(range(PICTURES), "naming") for path in _show(models, world, index, options.out)]
     photos = [options.out / "photos" / f"scene-{index}.png" for index in range(PICTURES)]
-    written += [_found(detector, photo) for photo in photos]
+    written += [_found(detector, photo, things) for photo in photos]
     written += _segmented(photos)
     rows = [row for clip, bank in models for row in _measured(clip, bank, world, options.scenes)]
     if options.json:
@@ -97,9 +99,9 @@ def run(options: Options) -> int:
     return 0
 
 
-def _found(detector: AnyDetector, photo: Path) -> Path:
+def _found(detector: AnyDetector, photo: Path, things: TextBank) -> Path:
     """Write beside a photo what a detector finds in it among the world's things."""
-    picture = detect(detector, photo, thing_names(World()), threshold=SURE).picture()
+    picture = detect(detector, photo, things, threshold=SURE).picture()
     return save_picture(picture, photo.parent.parent / f"{photo.stem}-found.png")
 
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from closeup.cli.adapt_denseclip import DenseClip
+from closeup.cli.adapt_denseclip import DenseClipOptions
 from closeup.cli.adapt_options import NO_REPORT
 from closeup.cli.files import counted
 from closeup.cli.output import show, show_json
@@ -23,14 +23,17 @@ from closeup.predict.evaluate_segmentation import SegmentationReport, evaluate_s
 from closeup.recipes.runs import read_card, run_folder, write_card
 from closeup.text import Vocabulary
 
+LIMIT = 200
+"""Pictures of a report, at most."""
+
 
 @dataclass(frozen=True, slots=True)
 class HeldOut:
-    """Pictures to measure on, what they are called, and how many of them are looked at (None: all)."""
+    """Pictures to measure on, what they are called, and how many of them are looked at."""
 
     data: str
     reader: Reader
-    limit: int | None
+    limit: int
 
     def measure(self, folder: Path, precision: str) -> SegmentationReport:
         """Return the measured head of a folder."""
@@ -39,7 +42,7 @@ class HeldOut:
             return evaluate_scorer(scorer, self.reader, limit=self.limit, on_progress=tell)
 
 
-def run_denseclip(options: DenseClip) -> int:
+def run_denseclip(options: DenseClipOptions) -> int:
     """Train, save, and tell how well it does."""
     held = held_out(options)
     done = trained(options)
@@ -58,7 +61,7 @@ def run_denseclip(options: DenseClip) -> int:
     return 0
 
 
-def held_out(options: DenseClip) -> HeldOut | None:
+def held_out(options: DenseClipOptions) -> HeldOut | None:
     """Return the pictures that a head is measured on, None for none; nothing is trained by then.
 
     Raises:
@@ -66,8 +69,11 @@ def held_out(options: DenseClip) -> HeldOut | None:
     """
     if options.report_limit is not None and options.report_limit < 1:
         raise InputError(f"--report-limit {options.report_limit}: give at least one picture.")
-    if options.task != "segment" and options.report not in (None, NO_REPORT):
-        raise InputError(f"--report is of pixels; what --task {options.task} made is for closeup evaluate detection.")
+    asked = options.report not in (None, NO_REPORT) or options.report_limit is not None
+    if options.task != "segment" and asked:
+        raise InputError(f"A report is of pixels; what --task {options.task} makes is for closeup evaluate detection.")
+    if options.report == NO_REPORT and options.report_limit is not None:
+        raise InputError(f"--report-limit {options.report_limit} is of a report, and --report none has none. Drop it.")
     if options.report == NO_REPORT or options.task != "segment":
         return None
     if options.report is None:
@@ -77,10 +83,10 @@ def held_out(options: DenseClip) -> HeldOut | None:
         raise InputError(f"--report {options.report}: it has no label maps to measure on. Give a data set with some.")
     learned = open_train(options.images, options.split).names
     places_among(Vocabulary(reader.names), learned, str(options.out))
-    return HeldOut(options.report, reader, options.report_limit)
+    return HeldOut(options.report, reader, options.report_limit or LIMIT)
 
 
-def _own_split(options: DenseClip) -> HeldOut | None:
+def _own_split(options: DenseClipOptions) -> HeldOut | None:
     """Return the split val of the training data set, None where there is none, or it is what is learned from."""
     if (options.split or split_spec(options.images)[2].get("split")) == DEFAULT_SPLIT:
         return None
@@ -93,7 +99,11 @@ def _own_split(options: DenseClip) -> HeldOut | None:
     first, other = reader[0], learned[0]
     # Without folders for its splits a data set is the same whichever is asked for.
     same = isinstance(first.image, str | Path) and first.image == other.image
-    return None if same or first.label_map is None else HeldOut(_line_of(options.images), reader, options.report_limit)
+    return (
+        None
+        if same or first.label_map is None
+        else HeldOut(_line_of(options.images), reader, options.report_limit or LIMIT)
+    )
 
 
 def _line_of(images: str) -> str:
@@ -103,7 +113,7 @@ def _line_of(images: str) -> str:
     return f"{kind}:{path}?{told}" if kind else f"{path}?{told}"
 
 
-def _line(measured: dict[str, Any] | None, options: DenseClip) -> str:
+def _line(measured: dict[str, Any] | None, options: DenseClipOptions) -> str:
     if measured is None:
         how = "segmentation --method denseclip" if options.task == "segment" else "detection --detector"
         return f"Not measured: see closeup evaluate {how}."

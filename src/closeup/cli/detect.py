@@ -46,8 +46,8 @@ class Options:
     text: Annotated[MaybeWordOptions, arg(name="")] = field(default_factory=MaybeWordOptions)
 
     detector: Maybe[Path] = None
-    """The folder of a trained detector, as closeup train makes one. It names its CLIP, route and size; give --model
-    only if that CLIP lies elsewhere now."""
+    """The folder of a trained detector, as closeup train and closeup adapt denseclip make one. It knows its CLIP,
+    route and size; give --model only if a CLIP that it names lies elsewhere now."""
 
     proposer: Maybe[Path] = None
     """The folder of a trained proposer, as closeup train rpn makes one: boxes for a CLIP alone, and how sure it is of
@@ -132,6 +132,11 @@ def run(options: Options) -> int:
 
 
 def _trained(options: Options, folder: Path) -> Finder:
+    usual = ModelOptions()
+    given = [name for name in ("route", "size") if getattr(options.clip, name) != getattr(usual, name)]
+    given += [] if options.objectness == Options.objectness else ["objectness"]
+    if given:
+        raise InputError(f"--{given[0]} is about a CLIP alone; --detector knows how it looks at photos. Drop it.")
     vocabulary, templates = options.text.vocabulary(), options.text.template_set()
     detector = open_detector(folder, options.clip)
     bank = detector_bank(detector, vocabulary, templates)

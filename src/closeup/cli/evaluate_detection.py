@@ -37,8 +37,8 @@ class Detection:
     """
 
     detector: Maybe[Path] = None
-    """The folder of a trained detector, as closeup train makes one. It names its CLIP; give --model
-    only if that CLIP lies elsewhere now."""
+    """The folder of a trained detector, as closeup train and closeup adapt denseclip make one. Give --model only if a
+    CLIP that it names lies elsewhere now."""
 
     proposer: Maybe[Path] = None
     """The folder of a trained proposer, as closeup train rpn makes one: boxes for a CLIP alone."""

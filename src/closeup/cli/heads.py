@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TypeVar
 
 from closeup.cli.model import ModelOptions
 from closeup.errors import InputError
@@ -11,15 +12,23 @@ from closeup.heads.mask_proposer import MaskProposer, load_mask_proposer
 from closeup.heads.rpn import Proposer, load_proposer
 from closeup.heads.saved import AnyDetector, load_detector
 from closeup.heads.segmenter import Segmenter, load_segmenter
+from closeup.heads.trained import TrainedHead
 from closeup.models import Clip, get_route
+
+Head = TypeVar("Head", bound=TrainedHead)
 
 OWN = "own"
 """In the place of a model's name: the CLIP below a head."""
 
 
 def open_detector(folder: Path, options: ModelOptions) -> AnyDetector:
-    """Load a detector, on the CLIP that its card names unless another place of it is given."""
-    return load_detector(folder, device=options.device, precision=options.precision, clip=_elsewhere(options))
+    """Load a detector, on the CLIP that its card names unless another place of it is given.
+
+    Raises:
+        InputError: another CLIP is given, and the head has no use for it.
+    """
+    clip = _elsewhere(options)
+    return _used(load_detector(folder, device=options.device, precision=options.precision, clip=clip), clip, options)
 
 
 def open_segmenter(folder: str | Path, options: ModelOptions) -> Segmenter:
@@ -35,9 +44,7 @@ def open_dense_predictor(folder: str | Path, options: ModelOptions) -> DensePred
     """
     clip = _elsewhere(options)
     found = load_dense_predictor(folder, device=options.device, precision=options.precision, clip=clip)
-    if clip is not None and found.clip is not clip:
-        raise InputError(f"--model {options.model}: {str(folder)!r} holds its own image tower and words. Leave it out.")
-    return found
+    return _used(found, clip, options)
 
 
 def open_proposer(folder: Path | None, options: ModelOptions) -> Proposer | None:
@@ -59,6 +66,13 @@ def looking_clip(proposer: MaskProposer, options: ModelOptions) -> Clip:
             f"--route {options.route}: the {clip.tower.family} tower of {clip.name} knows {', '.join(known)}."
         )
     return clip
+
+
+def _used(head: Head, clip: Clip | None, options: ModelOptions) -> Head:
+    """Return a head; InputError where a CLIP was given that it has no use for."""
+    if clip is not None and head.clip is not clip:
+        raise InputError(f"--model {options.model}: {head.name!r} holds its own image tower and words. Leave it out.")
+    return head
 
 
 def _elsewhere(options: ModelOptions) -> Clip | None:

@@ -39,12 +39,12 @@ class MaybeWordOptions:
 
     words: Maybe[str] = None
     """Names separated by commas, or a file: one name a line with synonyms after "|", or json with categories; or the
-    classes of a data set, such as "ade20k-150". A trained detector, or a denseclip, brings words of its own along, and
-    a closed list (DenseCLIP) knows no others."""
+    classes of a data set, such as "ade20k-150". Trained detectors and a denseclip have words of their own, which do
+    unless others are given; a denseclip knows no others."""
 
     templates: Maybe[str] = None
-    """The sentences around a name: a set such as "simple", "openai-80" or "vild-63", or a file of sentences. Those of a
-    trained head are its own; "simple" elsewhere."""
+    """The sentences around a name: a set such as "openai-80" or "vild-63", or a file of sentences; "simple" unless
+    given, with a trained detector those that it learned with. A denseclip has its own and no others."""
 
     def vocabulary(self) -> Vocabulary | None:
         """Return the words, if there are some."""

@@ -70,7 +70,7 @@ def own_bank(head: ClosedHead) -> TextBank:
 
 def chosen_from(
     own: TextBank,
-    head: str,
+    name: str,
     words: Vocabulary | TextBank | Sequence[str] | None = None,
     templates: str | Templates | None = None,
 ) -> TextBank:
@@ -82,7 +82,7 @@ def chosen_from(
     wanted = templates.name if isinstance(templates, Templates) else templates
     if wanted not in (None, own.templates):
         raise InputError(
-            f"The words of {head!r} were embedded when it was trained (templates: {own.templates}), and {wanted!r} "
+            f"The words of {name!r} were embedded when it was trained (templates: {own.templates}), and {wanted!r} "
             "cannot be put around them now. Leave the templates out."
         )
     if words is None:
@@ -90,11 +90,11 @@ def chosen_from(
     if isinstance(words, TextBank):
         if words.fingerprint != own.fingerprint:
             raise InputError(
-                f"The text bank was not made by {head!r}, whose words are its own. Give the vocabulary itself."
+                f"The text bank was not made by {name!r}, whose words are its own. Give the vocabulary itself."
             )
         return words
     vocabulary = words if isinstance(words, Vocabulary) else Vocabulary(words)
-    rows, owner = places_among(vocabulary, own.names, head)
+    rows, owner = places_among(vocabulary, own.names, name)
     return replace(own, embeddings=own.embeddings[rows], owner=torch.tensor(owner), vocabulary=vocabulary)
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torchvision.ops import batched_nms
 
 from closeup._types import Images
 from closeup.heads.closed_words import places_among
@@ -32,10 +33,6 @@ class DenseDetector(ClosedHead):
         """Whether it outlines things, and learns from masks."""
         return self.head.outlines
 
-    def marks(self, names: Sequence[str]) -> list[bool]:
-        """Return which of some words are new to the head: none."""
-        return [False] * len(names)
-
     def find(
         self,
         images: Images,
@@ -52,11 +49,21 @@ class DenseDetector(ClosedHead):
             InputError: a word that it does not know.
         """
         rows, owner = places_among(bank.vocabulary, self.words, self.name)
+        often = max(owner.count(label) for label in owner)
         found = self.head.detect(
-            images, sizes, torch.tensor(rows), threshold=threshold, limit=limit, suppression=suppression
+            images, sizes, torch.tensor(rows), threshold=threshold, limit=limit * often, suppression=suppression
         )
         labels = torch.tensor(owner, device=self.eyes.device)
-        return [replace(each, labels=labels[each.labels]) for each in found]
+        named = [replace(each, labels=labels[each.labels]) for each in found]
+        overlap = self.head.config.overlap if suppression is None else suppression.overlap
+        return named if often == 1 else [_thinned(each, overlap, limit) for each in named]
+
+
+def _thinned(found: Detections, overlap: float, limit: int) -> Detections:
+    """Return the best boxes where several of the head's words are one word: each was thinned out alone."""
+    kept = batched_nms(found.boxes, found.scores, found.labels, overlap)[:limit]
+    outlines = None if found.outlines is None else found.outlines[kept]
+    return Detections(found.boxes[kept], found.labels[kept], found.scores[kept], outlines)
 
 
 def new_dense_detector(

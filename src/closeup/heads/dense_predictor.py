@@ -203,7 +203,7 @@ def stored_parts(
         ModelError: the CLIP that is needed is another one than it was trained on.
     """
     words = tuple(card["words"])
-    tower = image_tower(card["tower"], name=card["clip"]["name"], precision=precision).to(chosen_device(device))
+    tower = image_tower(card["tower"], name=str(folder), precision=precision).to(chosen_device(device))
     whole, prompting = tower, None
     if config.language:
         contexts = None

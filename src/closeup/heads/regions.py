@@ -88,6 +88,9 @@ def picked(
     found = []
     for box, score, size in zip(boxes, scores, sizes.tolist(), strict=True):
         box = clip_boxes_to_image(box, size)
+        # Nothing of a box beyond the picture is left, and nothing overlaps it: it would never go.
+        empty = (box[..., 2:] <= box[..., :2]).any(dim=-1)
+        score = score.masked_fill(empty if empty.ndim == 2 else empty[:, None], -1.0)
         kept = select(box, score, threshold=threshold, limit=limit, suppression=suppression)
         best = box[kept.rows] if box.ndim == 2 else box[kept.rows, kept.labels]
         found.append(Detections(best, kept.labels, kept.scores))

@@ -32,7 +32,8 @@ class RetinaNet(nn.Module):
     (``skips``). Objects are anchors above an IoU of 0.5 with a box, background those below 0.4.
 
     Source: Lin et al., Focal Loss for Dense Object Detection (arXiv 1708.02002), as torchvision has it: its losses are
-    means over pictures of each one's sum over its objects, where mmdet divides by the objects of all.
+    means over pictures of each one's sum over its objects, where mmdet divides by the objects of all; before the last
+    level it has a ReLU, and its anchors have whole pixels.
     """
 
     skips = 1

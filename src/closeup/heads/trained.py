@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
@@ -25,12 +25,19 @@ class StandingHead:
     clip: Clip
     size: int
     name: str
+    _digests: dict[tuple[int, ...], str] = field(default_factory=dict, repr=False, kw_only=True)
+    """The last fingerprint, by where the weights are and how often they were written to."""
 
     @property
     def fingerprint(self) -> str:
         """SHA-256 of its weights, its settings, and the CLIP below it."""
-        told = sorted(self.head.config.to_dict().items())
-        return digest(self.head.state_dict(), (self.clip.fingerprint, told, self.size))
+        state = self.head.state_dict()
+        versions = tuple(number for tensor in state.values() for number in (tensor.data_ptr(), tensor._version))
+        if versions not in self._digests:
+            self._digests.clear()
+            told = sorted(self.head.config.to_dict().items())
+            self._digests[versions] = digest(state, (self.clip.fingerprint, told, self.size))
+        return self._digests[versions]
 
     @property
     def eyes(self) -> Clip:

@@ -94,8 +94,8 @@ def select(
 ) -> Selected:
     """Return the best ``limit`` pairs of a box and a word whose score exceeds ``threshold``, thinned out per word.
 
-    A region has one box for all words, or one for each. A row with a score that is not finite is left out, and so is a
-    box. Equal scores are in the order of rows, then words.
+    A region has one box for all words, or one for each. A row with a score that is not finite is left out, and a box
+    that is not finite with its words. Equal scores are in the order of rows, then words.
 
     Source: the inference of Fast R-CNN, as in ``microsoft/RegionCLIP`` ``modeling/roi_heads/fast_rcnn.py``.
     """

@@ -47,7 +47,8 @@ class DensePredictorScorer:
             positive number, or a batch below one.
 
     Source: ``raoyongming/DenseCLIP`` ``segmentation/configs`` (window 512, stride 341) and ``test.py`` (scales 0.5 to
-    1.75, mirrored). There logits are averaged, and brought to one size, on pixels, here on the cells of the finest map.
+    1.75, mirrored). There windows' logits and looks' probabilities are averaged on pixels, here on the cells of the
+    finest map.
     """
 
     predictor: DensePredictor

@@ -100,7 +100,7 @@ def detect(
     """Return the objects of an image that a trained detector finds among some words, whichever they are.
 
     Without ``words`` they are those that it was made with. In F-ViT, words that it did not learn lean on the CLIP below
-    it; DenseCLIP's detectors know their own words alone, any of them in any order, and have no use for ``templates``.
+    it; DenseCLIP's detectors know their own words alone, any of them in any order, and no ``templates``.
     Scores above ``threshold`` count, at most ``limit`` of them; of boxes of one word that overlap the best one stays
     (``suppression``: None is the head's own, an IoU of 0.4 for F-ViT and 0.5 for the others).
 
@@ -128,6 +128,7 @@ def detect(
         route=detector.head.route,
         image_size=as_size(eyes, detector.size),
         detector=detector.name,
+        detector_fingerprint=detector.fingerprint,
         threshold=threshold,
         limit=limit,
     )

@@ -159,8 +159,9 @@ def evaluate_scorer(
 
 
 def _bank(scorer: Scorer, reader: Reader, words: Words | None, templates: str | Templates | None) -> TextBank:
-    if words is not None:
-        return bank_for(scorer, words, templates)
+    if words is not None or not isinstance(scorer, OwnWords):
+        return bank_for(scorer, reader.names if words is None else words, templates)
+    bank_for(scorer, None, templates)  # whatever is wrong with the templates has nothing to do with the names
     try:
         return bank_for(scorer, reader.names, templates)
     except InputError as error:

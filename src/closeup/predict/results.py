@@ -72,9 +72,9 @@ class RegionResult(LabelledResult):
 class SegmentationResult(LabelledResult):
     """A word for every pixel of the original image.
 
-    ``label_map`` indexes ``names``; IGNORE (-1) is background. ``scores`` is the raw score, a cosine, of the
-    best word at each pixel, background or not. ``cells`` are the raw scores of all words at the cells of the
-    dense map, which cover the image: the rest follows from them.
+    ``label_map`` indexes ``names``; IGNORE (-1) is background. ``scores`` is the score of the best word
+    at each pixel, background or not: a cosine, a logit or a probability, as the method has it. ``cells`` are those of
+    all words at cells that cover the image: the rest follows from them.
     """
 
     image: ImageLike

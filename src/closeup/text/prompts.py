@@ -15,6 +15,9 @@ from closeup.models.text_tower import TextTower, text_tower
 from closeup.text.names import clean_names
 from closeup.text.vocabulary import Vocabulary
 
+AT_ONCE = 256
+"""Texts that go through the tower together where no gradients are wanted."""
+
 Contexts = Float[Tensor, "batch count width"]
 """Token embeddings in the place of words, one prompt an entry of the batch."""
 
@@ -121,7 +124,11 @@ def encode_prompts(
     embedded = tower.embed(tokens)[None].expand(batch, -1, -1, -1)
     placed = contexts.to(embedded.dtype)[:, None].expand(-1, len(tokens), -1, -1)
     whole = torch.cat([embedded[:, :, :start], placed, embedded[:, :, start + count :]], dim=2)
-    found = tower.encode(whole.flatten(0, 1), tokens.repeat(batch, 1)).float()
+    texts, ids = whole.flatten(0, 1), tokens.repeat(batch, 1)
+    # Without gradients nothing has to be kept, so that thousands of texts need no more room than a few.
+    at_once = len(texts) if torch.is_grad_enabled() else AT_ONCE
+    parts = zip(texts.split(at_once), ids.split(at_once), strict=True)
+    found = torch.cat([tower.encode(some, names) for some, names in parts]).float()
     return found.reshape(batch, len(tokens), found.shape[1])
 
 
