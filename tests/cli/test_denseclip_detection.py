@@ -11,7 +11,7 @@ from closeup.data.things import thing_names
 from closeup.data.world import World
 from commands import Run
 
-SHORT = ("--steps", "2", "--batch-size", "4", "--workers", "0", "--size", "64", "--preset", "tiny", "--contexts", "2")
+SHORT = ("--steps", "2", "--batch-size", "4", "--workers", "0", "--size", "64", "--preset", "tiny")
 
 
 def adapt(task: str, *more: object) -> list[object]:
@@ -23,7 +23,7 @@ def adapt(task: str, *more: object) -> list[object]:
 def test_things_are_learned_and_found_in_the_words_of_the_head(
     closeup: Run, photos: Path, tmp_path: Path, task: str
 ) -> None:
-    ran = closeup(*adapt(task, "--json"))
+    ran = closeup(*adapt(task, "--contexts", "2", "--json"))
     assert ran.code == 0, ran.err
     assert {"loss", "classes", "boxes", "scores"} <= ran.json["figures"].keys()
     card = json.loads((tmp_path / "mine" / "card.json").read_text())
@@ -43,7 +43,19 @@ def test_things_are_learned_and_found_in_the_words_of_the_head(
     assert {each["word"] for photo in some.json["photos"] for each in photo["objects"]} <= {"Star", "circle"}
     wrong = closeup(*asked, "--words", "star, cirkle")
     assert wrong.code == 2
-    assert "'mine' is of a closed list of 24 words, and 'cirkle' is none of them. Did you mean 'circle'" in wrong.err
+    assert (
+        "The word 'cirkle' is not among the 24 that 'mine' learned, and it knows no others. Did you mean" in wrong.err
+    )
+    for options, said in (
+        (("--model", "tiny"), "three photos"),
+        (("--model", "tiny-clipself"), "'mine' holds its own image tower and words. Leave it out"),
+        (("--size", "64"), "--size is about a CLIP alone"),
+        (("--objectness", "logit"), "--objectness is about a CLIP alone"),
+        (("--templates", "vild-63"), "cannot be put around them now"),
+    ):
+        tried = closeup(*asked, *options)
+        assert tried.code == (0 if said == "three photos" else 2), tried.err
+        assert said == "three photos" or said in tried.err
     masks = ("--masks",) if task == "instances" else ()
     measured = closeup(
         "evaluate", "detection", "--detector", "mine", "--data", "world?size=64", "--limit", "2", "--json", *masks
