@@ -11,6 +11,7 @@ from torchvision.ops import box_iou
 
 from closeup.data.record import iterate
 from closeup.data.world.world import World
+from closeup.heads.dense_predictor import load_dense_predictor
 from closeup.heads.folder import packaged_heads
 from closeup.heads.mask_proposer import load_mask_proposer
 from closeup.heads.rpn import load_proposer
@@ -114,14 +115,16 @@ def test_the_mask_adapted_model_names_masked_crops_better() -> None:
 def test_segmenters_that_ship_name_pixels() -> None:
     world = World("val", count=16)
     proposer = load_mask_proposer("tiny-masks", device="cpu")
-    alone, both, deeper = (
+    alone, both, deeper, supervised = (
         evaluate_scorer(scorer, world, workers=0).summary()
         for scorer in (
             OvSegScorer(load("tiny"), proposer, weight=0.0),
             OvSegScorer(load(MASK_ADAPTED), proposer),
             CatSegScorer(load_segmenter("tiny-catseg", device="cpu")),
+            DensePredictorScorer(load_dense_predictor("tiny-denseclip", device="cpu")),
         )
     )
+    assert (supervised["miou"] or 0) >= 0.4
     means = [report["miou"] for report in (alone, both, deeper)]
     assert all(isinstance(mean, float) for mean in means)
     assert means == sorted(means)  # type: ignore[type-var]
@@ -153,9 +156,10 @@ def test_the_detector_that_ships_finds_and_outlines_new_shapes() -> None:
 
 
 def test_heads_that_ship_name_no_place_of_this_machine() -> None:
-    assert packaged_heads() == ["tiny-catseg", "tiny-fvit", "tiny-masks", "tiny-rpn"]
+    assert packaged_heads() == ["tiny-catseg", "tiny-denseclip", "tiny-fvit", "tiny-masks", "tiny-rpn"]
     for name in packaged_heads():
         card = (PACKAGED / name / "card.json").read_text()
-        assert json.loads(card)["clip"]["name"] == "tiny-clipself"
+        whole = name == "tiny-denseclip"  # it holds its image tower, and stands on no other model
+        assert json.loads(card)["clip"]["name"] == ("tiny" if whole else "tiny-clipself")
         assert '"/' not in card
-        assert sum(path.stat().st_size for path in (PACKAGED / name).iterdir()) < 4e6
+        assert sum(path.stat().st_size for path in (PACKAGED / name).iterdir()) < (9e6 if whole else 4e6)

@@ -17,12 +17,14 @@ from closeup.data.things import thing_names
 from closeup.data.world import World
 from closeup.data.world.captions import noun_phrase, with_article
 from closeup.errors import InputError
+from closeup.heads.dense_predictor import load_dense_predictor
 from closeup.heads.mask_proposer import load_mask_proposer
 from closeup.heads.saved import AnyDetector, load_detector
 from closeup.heads.segmenter import load_segmenter
 from closeup.models import Clip, load
 from closeup.predict import classify, clusters, detect, evaluate_regions, heatmap, panoptic, segment
 from closeup.predict.catseg import CatSegScorer
+from closeup.predict.dense_predictor import DensePredictorScorer
 from closeup.predict.scorers import Scorer
 from closeup.predict.segment import segment_by
 from closeup.predict.segment_masks import OvSegScorer
@@ -37,7 +39,7 @@ PICTURES = 4
 SURE = 0.3
 """The score from which an object is drawn."""
 CLUSTERS = 6
-MASK_ADAPTED, PROPOSER, SEGMENTER = "tiny-maskadapt", "tiny-masks", "tiny-catseg"
+MASK_ADAPTED, PROPOSER, SEGMENTER, PREDICTOR = "tiny-maskadapt", "tiny-masks", "tiny-catseg", "tiny-denseclip"
 
 
 @dataclass(frozen=True)
@@ -106,11 +108,12 @@ def _found(detector: AnyDetector, photo: Path, things: TextBank) -> Path:
 
 
 def _segmented(photos: Sequence[Path]) -> list[Path]:
-    """Write beside each photo what three trained ways call every pixel: OVSeg, CAT-Seg, and a panoptic one."""
+    """Write beside each photo what trained ways call every pixel: OVSeg, CAT-Seg, DenseCLIP, and a panoptic one."""
     clip, proposer, world = load(MASK_ADAPTED), load_mask_proposer(PROPOSER), World()
     scorers: dict[str, Scorer] = {
         "OVSeg, and what no mask covers": OvSegScorer(clip, proposer, gaps=True),
         "CAT-Seg": CatSegScorer(load_segmenter(SEGMENTER)),
+        "DenseCLIP": DensePredictorScorer(load_dense_predictor(PREDICTOR)),
     }
     written = []
     for photo in track(photos, "segmenting"):
