@@ -125,6 +125,7 @@ def costs(name: str, predictor: DensePredictor, side: int, count: Callable[[Call
     head = predictor.head
     head.eval()
     learned = sum(parameter.numel() for parameter in head.parameters() if parameter.requires_grad)
+    head.requires_grad_(False)  # torch's counter follows gradients even where they are off
     square = torch.zeros(1, 3, side, side, device=head.backbone.clip.device)
     with torch.no_grad():
         operations = count(lambda: F.interpolate(head.read(square)[0], (side, side), mode="bilinear"))
