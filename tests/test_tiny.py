@@ -124,7 +124,7 @@ def test_segmenters_that_ship_name_pixels() -> None:
             DensePredictorScorer(load_dense_predictor("tiny-denseclip", device="cpu")),
         )
     )
-    assert (supervised["miou"] or 0) >= 0.4
+    assert (supervised["miou"] or 0) >= 0.25
     means = [report["miou"] for report in (alone, both, deeper)]
     assert all(isinstance(mean, float) for mean in means)
     assert means == sorted(means)  # type: ignore[type-var]
