@@ -20,6 +20,7 @@ from closeup.heads.segmenter import load_segmenter
 from closeup.models.load import PACKAGED, load, packaged_models
 from closeup.predict import evaluate_detection, evaluate_regions, propose_boxes
 from closeup.predict.catseg import CatSegScorer
+from closeup.predict.dense_predictor import DensePredictorScorer
 from closeup.predict.evaluate_segmentation import evaluate_scorer
 from closeup.predict.segment_masks import OvSegScorer
 

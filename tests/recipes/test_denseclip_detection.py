@@ -88,16 +88,18 @@ def test_some_words_in_any_order_score_as_among_all(trained: tuple[DenseDetector
     detector = load_detector(trained[1], device="cpu", precision="fp32")
     image, (first, second) = picture(50, 80).numpy(), (detector.words[5], detector.words[2])
     every = detect(detector, image, threshold=0.0, limit=100_000)
-    some = detect(detector, image, [first.upper(), f" {second}"], threshold=0.0, limit=100_000, templates="simple")
+    some = detect(detector, image, [first.upper(), f" {second}"], threshold=0.0, limit=100_000)
     assert set(some.labels.tolist()) == {0, 1}
     best = {word: float(every.scores[np.array(every.words) == word].max()) for word in (first, second)}
     for label, word in enumerate((first, second)):
         assert float(some.scores[some.labels == label].max()) == pytest.approx(best[word], rel=1e-4)
-    with pytest.raises(InputError, match=rf"closed list of 24 words, and '{first}x' is none .*'{first}'"):
+    with pytest.raises(InputError, match=rf"'{first}x' is not among the 24 .*'{first}'"):
         detect(detector, image, [second, f"{first}x"])
     bank = detector_bank(detector, [first, second])
     assert torch.equal(detect(detector, image, bank, threshold=0.0).scores, some.scores[:100])
-    assert (bank.names, bank.templates) == ((first, second), "learned")
+    assert (bank.names, bank.templates) == ((first, second), "learned contexts (2)")
+    with pytest.raises(InputError, match="Leave the templates out"):
+        detect(detector, image, templates="simple")
 
 
 def test_average_precision_is_measured_on_all_words_as_base_ones(trained: tuple[DenseDetector, Path]) -> None:
@@ -106,7 +108,7 @@ def test_average_precision_is_measured_on_all_words_as_base_ones(trained: tuple[
     assert not any(report.novel)
     summary = report.summary()
     assert summary["base AP"] == summary["all AP"]
-    with pytest.raises(InputError, match="closed list"):
+    with pytest.raises(InputError, match="not among the 24"):
         evaluate_detection(detector, World("val", count=2), words=[f"word {index}" for index in range(24)])
 
 

@@ -25,19 +25,20 @@ class StandingHead:
     clip: Clip
     size: int
     name: str
-    _digests: dict[tuple[int, ...], str] = field(default_factory=dict, repr=False, kw_only=True)
-    """The last fingerprint, by where the weights are and how often they were written to."""
+    _digests: dict[str, str] = field(default_factory=dict, repr=False, kw_only=True)
+    """The last fingerprint, by the settings, where the weights are and how often they were written to."""
 
     @property
     def fingerprint(self) -> str:
         """SHA-256 of its weights, its settings, and the CLIP below it."""
         state = self.head.state_dict()
-        versions = tuple(number for tensor in state.values() for number in (tensor.data_ptr(), tensor._version))
-        if versions not in self._digests:
+        told = (self.clip.fingerprint, sorted(self.head.config.to_dict().items()), self.size)
+        versions = [number for tensor in state.values() for number in (tensor.data_ptr(), tensor._version)]
+        key = repr((told, versions))
+        if key not in self._digests:
             self._digests.clear()
-            told = sorted(self.head.config.to_dict().items())
-            self._digests[versions] = digest(state, (self.clip.fingerprint, told, self.size))
-        return self._digests[versions]
+            self._digests[key] = digest(state, told)
+        return self._digests[key]
 
     @property
     def eyes(self) -> Clip:

@@ -113,8 +113,8 @@ DENSECLIP = Reproduction(
         Part(
             "shipped",
             "The predictor that ships",
-            f"`{SHIPPED}`: DenseCLIP on `tiny-clipself`, on the world; mIoU in percent on {{scale.trend_scenes}} held-out scenes: "
-            "whole, through windows, and at several scales and mirrored.",
+            f"`{SHIPPED}`: DenseCLIP on `tiny-clipself`, on the world; mIoU in percent on {{scale.trend_scenes}} "
+            "held-out scenes: whole, through windows, and at several scales and mirrored.",
             False,
             _shipped,
         ),
