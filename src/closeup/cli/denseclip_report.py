@@ -14,7 +14,7 @@ from closeup.cli.train import trained, written
 from closeup.data.readable import open_train
 from closeup.data.record import Reader
 from closeup.data.registry import open_reader
-from closeup.data.spec import DEFAULT_SPLIT, split_spec
+from closeup.data.spec import DEFAULT_SPLIT, at_split, split_spec
 from closeup.errors import DataError, InputError
 from closeup.heads.closed_words import places_among
 from closeup.heads.dense_predictor import load_dense_predictor
@@ -102,15 +102,8 @@ def _own_split(options: DenseClipOptions) -> HeldOut | None:
     return (
         None
         if same or first.label_map is None
-        else HeldOut(_line_of(options.images), reader, options.report_limit or LIMIT)
+        else HeldOut(at_split(options.images, DEFAULT_SPLIT), reader, options.report_limit or LIMIT)
     )
-
-
-def _line_of(images: str) -> str:
-    """Return the line that opens the split val of a data set."""
-    kind, path, given = split_spec(images)
-    told = "&".join(f"{name}={value}" for name, value in {**given, "split": DEFAULT_SPLIT}.items())
-    return f"{kind}:{path}?{told}" if kind else f"{path}?{told}"
 
 
 def _line(measured: dict[str, Any] | None, options: DenseClipOptions) -> str:

@@ -98,6 +98,13 @@ def split_spec(text: str) -> tuple[str, str, dict[str, str]]:
     return kind, path, options
 
 
+def at_split(text: str, split: str) -> str:
+    """Return the line of a data set at a split, whatever split the line named; InputError as ``split_spec``."""
+    kind, path, options = split_spec(text)
+    told = "&".join(f"{name}={value}" for name, value in {**options, "split": split}.items())
+    return f"{kind}:{path}?{told}" if kind else f"{path}?{told}"
+
+
 def read_numbers(text: str, options: Mapping[str, str], known: Collection[str]) -> dict[str, float]:
     """Return the options of a line as finite numbers.
 
