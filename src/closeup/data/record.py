@@ -13,6 +13,17 @@ from closeup.data.images import open_image
 from closeup.errors import InputError
 
 
+@dataclass(frozen=True, slots=True)
+class Description:
+    """What is said of a region: the caption that is right, and captions that are wrong in known ways, in order.
+
+    Fine-grained benchmarks ask whether the right one scores above the first N wrong ones (FG-OVD, arXiv 2311.17518).
+    """
+
+    right: str
+    wrong: tuple[str, ...] = ()
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Record:
     """One image with its regions, label map and captions; what a data set does not say is None or empty.
@@ -20,7 +31,8 @@ class Record:
     Boxes, masks, labels and attributes, where given, speak of the same regions in the same order.
     ``size`` is ``(height, width)`` of the original image, None where it is not known without opening it.
     ``labels`` and ``label_map`` index the reader's ``names``; IGNORE (-1) marks what takes no part.
-    ``attributes`` holds one mapping per region, such as ``{"colour": "red", "pattern": "striped"}``.
+    ``attributes`` holds one mapping per region, such as ``{"colour": "red", "pattern": "striped"}``, and
+    ``descriptions`` one description per region.
     ``groups`` outline several things together (COCO's crowds) and are no regions: what is found there of their class
     is neither right nor wrong. ``federated`` tells which classes were looked for where not all were (LVIS); None: all
     of ``names``.
@@ -38,6 +50,7 @@ class Record:
     label_map: LabelMap | None = None
     captions: tuple[str, ...] = ()
     attributes: tuple[Mapping[str, str], ...] = ()
+    descriptions: tuple[Description, ...] = ()
     groups: Groups | None = None
     federated: Federated | None = None
 
@@ -66,8 +79,9 @@ class Record:
             value = getattr(self, name)
             if value is not None:
                 yield name, len(value)
-        if self.attributes:
-            yield "attributes", len(self.attributes)
+        for name in ("attributes", "descriptions"):
+            if given := getattr(self, name):
+                yield name, len(given)
 
     def _sizes(self) -> Iterator[tuple[str, tuple[int, int]]]:
         if self.size is not None:
