@@ -8,6 +8,7 @@ from typing import Literal, TypeAlias, TypeVar
 
 import torch
 
+from closeup.data.prefetch import prefetched
 from closeup.data.record import Reader, Record
 from closeup.data.things import novel_marks, thing_names
 from closeup.errors import InputError
@@ -23,7 +24,6 @@ from closeup.predict.detect import LIMIT, DetectionResult, detect, detect_zero_s
 from closeup.predict.detection_report import DetectionReport
 from closeup.predict.detection_truth import masks_of, things_of, truth_of
 from closeup.predict.evaluate_regions import Progress
-from closeup.predict.prefetch import prefetched
 from closeup.predict.words import Words, as_bank, detector_bank
 from closeup.text import Templates, TextBank
 

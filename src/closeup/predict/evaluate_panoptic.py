@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 
+from closeup.data.prefetch import prefetched
 from closeup.data.record import Reader
 from closeup.errors import InputError
 from closeup.evaluate.panoptic import PanopticQuality, Segments
@@ -21,7 +22,6 @@ from closeup.predict.panoptic import (
 )
 from closeup.predict.panoptic_report import PanopticReport
 from closeup.predict.panoptic_truth import segments_of
-from closeup.predict.prefetch import prefetched
 from closeup.predict.segment_masks import novel_marks
 from closeup.predict.words import Words, as_bank
 from closeup.text import Templates

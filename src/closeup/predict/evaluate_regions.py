@@ -15,6 +15,7 @@ from jaxtyping import Bool
 from torch import Tensor
 
 from closeup._types import Embeddings, Labels
+from closeup.data.prefetch import prefetched
 from closeup.data.record import Reader
 from closeup.errors import InputError, suggest
 from closeup.evaluate import CLIPSELF, RegionProtocol, RegionRecognition
@@ -24,7 +25,6 @@ from closeup.models.encode_regions import ENCODERS, MASKED
 from closeup.models.preprocess import Size
 from closeup.models.routes import Route
 from closeup.models.windows import Window
-from closeup.predict.prefetch import prefetched
 from closeup.predict.prepare_regions import PREPROCESSING, Crops, DenseInput, Plan, Prepared, TokenInput, prepare
 from closeup.predict.provenance import as_size, describe
 from closeup.predict.region_report import RegionReport

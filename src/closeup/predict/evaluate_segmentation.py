@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from closeup.data.prefetch import prefetched
 from closeup.data.record import Reader
 from closeup.data.things import novel_marks
 from closeup.errors import DataError, InputError
@@ -17,7 +18,6 @@ from closeup.models.routes import Route
 from closeup.predict.banks import OwnWords, bank_for
 from closeup.predict.evaluate_regions import Progress
 from closeup.predict.pixels import best_words
-from closeup.predict.prefetch import prefetched
 from closeup.predict.provenance import Provenance
 from closeup.predict.report import Report
 from closeup.predict.scorers import DenseScorer, Scorer

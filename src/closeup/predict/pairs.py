@@ -21,6 +21,7 @@ from torch import Tensor
 
 from closeup._types import IGNORE, Embeddings, Masks
 from closeup.data.pairs import Pair, cut_pair
+from closeup.data.prefetch import prefetched
 from closeup.data.record import Reader, Record
 from closeup.errors import DataError, InputError, suggest
 from closeup.match import cosine
@@ -28,7 +29,6 @@ from closeup.models.clip import Clip
 from closeup.models.encode_regions import MASKED
 from closeup.models.mask_prompt import check_prompts
 from closeup.predict.mask_sources import MaskSource, labelled
-from closeup.predict.prefetch import prefetched
 from closeup.text import Templates, Vocabulary, build_bank
 from closeup.text.concepts import ConceptMiner
 

@@ -8,12 +8,12 @@ from dataclasses import dataclass
 import torch
 
 from closeup._types import IGNORE, Embeddings, Images, Labels
+from closeup.data.prefetch import prefetched
 from closeup.data.record import Reader, Record
 from closeup.errors import DataError
 from closeup.evaluate import Recognition, RegionRecognition, Retrieval, retrieval_recall
 from closeup.match import score
 from closeup.models.clip import Clip
-from closeup.predict.prefetch import prefetched
 from closeup.predict.words import Words, as_bank
 from closeup.text import Templates
 

@@ -4,7 +4,7 @@ import threading
 
 import pytest
 
-from closeup.predict.prefetch import prefetched
+from closeup.data.prefetch import prefetched
 
 
 @pytest.mark.parametrize("workers", [0, 1, 3])
