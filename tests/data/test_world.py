@@ -4,10 +4,11 @@ import numpy as np
 import pytest
 import torch
 
+from closeup.data.negatives import hard_negatives
 from closeup.data.record import Reader
 from closeup.data.registry import open_reader
-from closeup.data.world.captions import alternatives, full_caption, hard_negatives
-from closeup.data.world.lexicon import ATTRIBUTES, COLOURS, GROUNDS, NAMES, NOVEL, SHAPES, THINGS
+from closeup.data.world.captions import full_caption
+from closeup.data.world.lexicon import ATTRIBUTES, COLOURS, GROUNDS, NAMES, NOVEL, SHAPES, THINGS, WORLD
 from closeup.data.world.probe import attribute_probe
 from closeup.data.world.render import render
 from closeup.data.world.scene import Scene, Thing, sample_scene
@@ -126,7 +127,7 @@ def test_colours_are_what_their_names_say() -> None:
         mean = drawn.image[drawn.masks[0]].mean(axis=0)
         nearest = min(COLOURS, key=lambda name: float(np.abs(np.array(COLOURS[name]) - mean).sum()))
         assert np.abs(mean - rgb).max() < 70, colour
-        assert nearest == colour or nearest not in alternatives("colour", colour), f"{colour} looks {nearest}"
+        assert nearest == colour or nearest not in WORLD.alternatives("colour", colour), f"{colour} looks {nearest}"
 
 
 def test_transparency_lets_the_ground_through() -> None:
@@ -145,7 +146,7 @@ def test_hard_negatives_change_as_many_attributes_as_asked(changes: int) -> None
         scene = sample_scene(np.random.default_rng(index))
         for thing in scene.things:
             words = full_caption(thing).split()
-            negatives = hard_negatives(thing, rng, changes=changes)
+            negatives = hard_negatives(full_caption(thing), WORLD, rng, changes=changes)
             assert len(set(negatives)) == 10
             assert full_caption(thing) not in negatives
             for negative in negatives:
@@ -157,15 +158,15 @@ def test_hard_negatives_change_as_many_attributes_as_asked(changes: int) -> None
 def test_hard_negatives_of_one_family_change_only_that(family: str) -> None:
     thing = a_thing()
     value = thing.attributes[family]
-    for negative in hard_negatives(thing, np.random.default_rng(0), changes=family):
+    for negative in hard_negatives(full_caption(thing), WORLD, np.random.default_rng(0), changes=family):
         rest = [word for other, word in thing.attributes.items() if other != family]
         assert all(word in negative for word in rest)
         assert not any(f" {near} " in f" {negative} " for near in {value} if near not in " ".join(rest))
 
 
 def test_unclear_colours_are_no_alternatives() -> None:
-    assert "dark red" not in alternatives("colour", "red")
-    assert "blue" in alternatives("colour", "red")
+    assert "dark red" not in WORLD.alternatives("colour", "red")
+    assert "blue" in WORLD.alternatives("colour", "red")
 
 
 def test_the_stream_is_a_function_of_seed_and_position() -> None:

@@ -8,10 +8,10 @@ import pytest
 import torch
 from pycocotools.coco import COCO
 
+from closeup.data.fgovd import BENCHMARKS
 from closeup.data.registry import open_reader
 from closeup.data.world.captions import full_caption
 from closeup.data.world.export import export_world
-from closeup.data.world.fgovd import CHANGES, SHUFFLED
 from closeup.data.world.lexicon import NAMES, SHAPES
 from closeup.data.world.world import World
 from closeup.errors import InputError
@@ -72,7 +72,7 @@ def test_ade20k_form_reads_back(tmp_path: Path) -> None:
 
 def test_fgovd_form_has_the_benchmarks_files_and_rules(tmp_path: Path) -> None:
     export_world(tmp_path, count=4, form="fgovd")
-    assert {path.stem for path in tmp_path.glob("*.json")} == {*CHANGES, SHUFFLED}
+    assert {path.stem for path in tmp_path.glob("*.json")} == set(BENCHMARKS)
     for path in tmp_path.glob("*.json"):
         benchmark = json.loads(path.read_text())
         captions = {category["id"]: category["name"] for category in benchmark["categories"]}

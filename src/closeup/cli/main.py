@@ -24,6 +24,7 @@ VERBS: dict[str, tuple[str, str]] = {
     "pretrain": ("closeup.cli.pretrain", "train the small CLIP that ships inside, from nothing"),
     "concepts": ("closeup.cli.concepts", "list what captions name: the nouns that enough pictures share"),
     "pairs": ("closeup.cli.pairs", "mine cut-out things with a noun each from captioned pictures"),
+    "negatives": ("closeup.cli.negatives", "write captions that are wrong in a few attributes, from right ones"),
     "propose": ("closeup.cli.propose", "find regions in photos without any labels"),
     "adapt": ("closeup.cli.adapt", "make a CLIP better at regions, on your own photos"),
     "train": ("closeup.cli.train", "train a detector of any words on a CLIP"),

@@ -11,6 +11,7 @@ from tyro.conf import Positional
 from closeup.cli.fields import Flag
 from closeup.cli.files import check_folder, check_picture, save_picture, track
 from closeup.cli.output import show, show_json, table
+from closeup.data.fgovd import BENCHMARKS
 from closeup.data.record import Record
 from closeup.data.world import World
 from closeup.data.world.export import export_world
@@ -92,6 +93,7 @@ Options = {"show": Show, "export": Export}
 SPECS = {
     "coco": tuple(f"{kind}:{{folder}}?split={{split}}" for kind in ("coco", "coco-panoptic", "coco-captions")),
     "ade20k": ("labelmaps:{folder}/{split}?offset=1&ignore=0",),
+    "fgovd": tuple(f"fgovd:{{folder}}?split={name}" for name in BENCHMARKS),
 }
 """What a form is read as again, by ``--data``."""
 

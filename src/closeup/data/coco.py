@@ -46,13 +46,13 @@ class CocoInstances:
 
     def __init__(
         self,
-        annotations: str | Path,
+        annotations: str | Path | CocoJson,
         images: str | Path | None = None,
         *,
         masks: bool = True,
         crowd: Crowd = "skip",
     ) -> None:
-        self._json = CocoJson.read(annotations)
+        self._json = annotations if isinstance(annotations, CocoJson) else CocoJson.read(annotations)
         self._folder = None if images is None else check_folder(images, "images")
         self._crowd = crowd
         self.names = tuple(row["name"] for row in self._json.categories)

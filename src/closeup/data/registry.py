@@ -19,9 +19,14 @@ from closeup.data.cityscapes import open_cityscapes
 from closeup.data.class_lists import CLASS_LISTS, class_names
 from closeup.data.coco import CocoCaptions, CocoInstances, Crowd
 from closeup.data.coco_panoptic import CocoPanoptic
+from closeup.data.coco_pictures import folders_beside
 from closeup.data.coco_stuff import LAYOUT as COCO_STUFF_LAYOUT
 from closeup.data.coco_stuff import open_coco_stuff
+from closeup.data.fgovd import BENCHMARKS, FgOvd
+from closeup.data.fgovd import LAYOUT as FGOVD_LAYOUT
 from closeup.data.folder import ImageFolder
+from closeup.data.karpathy import LAYOUT as KARPATHY_LAYOUT
+from closeup.data.karpathy import Karpathy, Restval
 from closeup.data.labelmaps import LabelMapFolder, unlabelled_id
 from closeup.data.lvis import Lvis
 from closeup.data.pairs import LAYOUT as PAIRS_LAYOUT
@@ -32,6 +37,7 @@ from closeup.data.record import Reader
 from closeup.data.spec import DEFAULT_SPLIT, Spec, split_spec
 from closeup.data.voc import LAYOUT as VOC_LAYOUT
 from closeup.data.voc import Background, open_voc
+from closeup.data.world.fine_grained import FineGrainedWorld
 from closeup.data.world.world import Marked, World
 from closeup.errors import DataError, InputError, suggest
 
@@ -146,13 +152,39 @@ def _open_world(spec: Spec) -> Reader:
             f"The world is drawn, not read: {spec.path!r} is no part of it. Write world or world?count=100."
         )
     side = spec.number("size", 256)
-    return World(
+    world = World(
         spec.split,
         count=spec.number("count", 500),
         size=(side, side),
         seed=spec.number("seed", 0),
         shapes=cast("Marked", spec.choice("shapes", ("all", "base")) or "all"),
     )
+    benchmark = spec.choice("negatives", BENCHMARKS)
+    return world if benchmark is None else FineGrainedWorld(world, benchmark)
+
+
+def _open_fgovd(spec: Spec) -> Reader:
+    annotations = _file(spec, [f"{spec.split}.json", f"benchmarks/{spec.split}.json"])
+    return FgOvd(annotations, _folders(spec, annotations), masks=spec.choice("masks", ("yes", "no")) != "no")
+
+
+def _open_karpathy(spec: Spec) -> Reader:
+    annotations = _file(spec, ["dataset_coco.json", "annotations/dataset_coco.json"])
+    return Karpathy(
+        annotations,
+        _folders(spec, annotations),
+        split=spec.split,
+        restval=cast("Restval", spec.choice("restval", get_args(Restval)) or "keep"),
+        count=spec.number("count", 0) if "count" in spec.options else None,
+    )
+
+
+def _folders(spec: Spec, annotations: Path) -> Sequence[Path] | None:
+    """Return where pictures may lie that are not needed to open a data set, None where they are not wanted."""
+    if "images" in spec.options:
+        folder = _folder_or_none(spec, [])
+        return None if folder is None else (folder, folder / "images")
+    return folders_beside(annotations)
 
 
 def _annotations(spec: Spec, stem: str) -> Path:
@@ -205,6 +237,8 @@ KINDS: Mapping[str, Kind] = {
         "lvis_v1_val.json with COCO's train2017/ and val2017/ beside it",
         ("annotations", "images", "masks"),
     ),
+    "fgovd": Kind(_open_fgovd, FGOVD_LAYOUT, ("annotations", "images", "masks")),
+    "karpathy": Kind(_open_karpathy, KARPATHY_LAYOUT, ("annotations", "images", "restval", "count")),
     "ade20k": Kind(lambda spec: open_ade20k(spec.root, spec.split), ADE20K_LAYOUT),
     "ade20k-847": Kind(lambda spec: open_ade20k_full(spec.root, spec.split), ADE20K_FULL_LAYOUT),
     "voc": Kind(_open_voc, VOC_LAYOUT, ("background",)),
@@ -214,7 +248,9 @@ KINDS: Mapping[str, Kind] = {
     "camvid": Kind(lambda spec: open_camvid(spec.root, spec.split), CAMVID_LAYOUT),
     "pairs": Kind(lambda spec: PairFolder(spec.path), PAIRS_LAYOUT),
     "world": Kind(
-        _open_world, "nothing: the embedded world is drawn as it is read", ("count", "size", "seed", "shapes")
+        _open_world,
+        "nothing: the embedded world is drawn as it is read",
+        ("count", "size", "seed", "shapes", "negatives"),
     ),
     "labelmaps": Kind(
         _open_labelmaps,

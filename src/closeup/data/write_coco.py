@@ -115,7 +115,7 @@ class _Tables:
         self._annotations.append({"id": len(self._annotations) + 1, "image_id": place, **annotation})
 
     def write(self, path: Path) -> Path:
-        ids = _image_ids([image[RECORD_ID] for image in self._images])
+        ids = image_ids([image[RECORD_ID] for image in self._images])
         images = [_with_id(image, ids[place]) for place, image in enumerate(self._images)]
         annotations = [{**annotation, "image_id": ids[annotation["image_id"]]} for annotation in self._annotations]
         # pycocotools asks annotations for a category wherever there is a table of categories.
@@ -125,11 +125,11 @@ class _Tables:
         return path
 
 
-def _image_ids(records: Sequence[str]) -> list[int]:
-    """Return the records' own ids where all are whole numbers as COCO's are, else 1, 2, 3, ..."""
+def image_ids(records: Sequence[str], first: int = 1) -> list[int]:
+    """Return the records' own ids where all are whole numbers as COCO's are, else ``first``, and so on."""
     if all(each.isascii() and each.isdecimal() and str(int(each)) == each for each in records):
         return [int(each) for each in records]
-    return list(range(1, len(records) + 1))
+    return list(range(first, len(records) + first))
 
 
 def _with_id(image: dict[str, Any], number: int) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""What people would write under a picture of the world, and captions that are wrong in a known way."""
+"""What people would write under a picture of the world."""
 
 from __future__ import annotations
 
@@ -6,9 +6,8 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from closeup.data.world.lexicon import AMBIGUOUS_COLOURS, ATTRIBUTES, GROUNDS, SHAPES
+from closeup.data.world.lexicon import GROUNDS, SHAPES
 from closeup.data.world.scene import FAMILIES, Scene, Thing
-from closeup.errors import InputError
 
 WORDINGS: tuple[str, ...] = ("{}", "a photo of {}", "a picture of {}", "{}, close up", "there is {}")
 """How a picture of one thing may be announced; ``{}`` is a noun phrase with its article."""
@@ -61,44 +60,3 @@ def scene_caption(scene: Scene, rng: np.random.Generator) -> str:
 def full_caption(thing: Thing) -> str:
     """Return the caption that names every attribute of a thing: the positive of an FG-OVD item."""
     return with_article(noun_phrase(thing.shape, thing.attributes, say_all=True))
-
-
-def alternatives(family: str, value: str) -> list[str]:
-    """Return the values of a family that are a clear mistake for ``value`` (near colours are left out)."""
-    near = {value}.union(*(group for group in AMBIGUOUS_COLOURS if value in group))
-    return [other for other in ATTRIBUTES[family] if other not in near]
-
-
-def hard_negatives(thing: Thing, rng: np.random.Generator, *, changes: int | str, count: int = 10) -> tuple[str, ...]:
-    """Return captions like ``full_caption`` with some attributes replaced, all different from it and each other.
-
-    ``changes`` is how many families change (1 is FG-OVD's Hard, 2 Medium, 3 Easy) or the name of the one
-    that does. Fewer than ``count`` come back where a family has too few other values.
-    """
-    if isinstance(changes, str):
-        if changes not in ATTRIBUTES:
-            raise InputError(f"`changes` must be 1 to 4 or one of {list(ATTRIBUTES)}, but got {changes!r}.")
-        values = alternatives(changes, thing.attributes[changes])
-        picked = [values[int(i)] for i in rng.permutation(len(values))[:count]]
-        changed = [{**thing.attributes, changes: value} for value in picked]
-    else:
-        changed = _change_many(thing.attributes, rng, changes, count)
-    return tuple(with_article(noun_phrase(thing.shape, attributes, say_all=True)) for attributes in changed)
-
-
-def _change_many(
-    attributes: Mapping[str, str], rng: np.random.Generator, changes: int, count: int
-) -> list[dict[str, str]]:
-    if not 1 <= changes <= len(FAMILIES):
-        raise InputError(f"`changes` must be 1 to {len(FAMILIES)} or a family's name, but got {changes}.")
-    found: dict[tuple[str, ...], dict[str, str]] = {}
-    for _ in range(40 * count):
-        changed = dict(attributes)
-        for index in rng.permutation(len(FAMILIES))[:changes]:
-            family = FAMILIES[int(index)]
-            values = alternatives(family, attributes[family])
-            changed[family] = values[int(rng.integers(len(values)))]
-        found.setdefault(tuple(changed.values()), changed)
-        if len(found) == count:
-            break
-    return list(found.values())

@@ -6,11 +6,14 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from types import MappingProxyType
 
-from closeup.data.record import Record
-from closeup.data.world.fgovd import write_fgovd
+from closeup.data.fgovd import BENCHMARKS
+from closeup.data.record import Description, Record
+from closeup.data.world.fine_grained import FineGrainedWorld
 from closeup.data.world.world import World
 from closeup.data.write_coco import write_coco_captions, write_coco_instances, write_coco_panoptic
+from closeup.data.write_fgovd import DescribedRegions
 from closeup.data.write_labelmaps import write_labelmaps
+from closeup.data.write_pictures import write_picture
 from closeup.errors import InputError, suggest
 
 Progress = Callable[[Iterable[int]], Iterable[int]]
@@ -68,8 +71,23 @@ def _export_ade20k(world: World, folder: Path, progress: Progress) -> None:
     write_labelmaps(_Scenes(world, progress), world.names, folder / world.split, offset=1, ignore=0)
 
 
+def _export_fgovd(world: World, folder: Path, progress: Progress) -> None:
+    """Write ``images/`` and one json a benchmark; each scene is drawn once for all eight."""
+    readers = {name: FineGrainedWorld(world, name) for name in BENCHMARKS}
+    described: dict[str, list[Description]] = {name: [] for name in readers}
+    gathered = DescribedRegions()
+    for index in progress(range(len(world))):
+        drawn, things = world.with_things(index)
+        records = {name: reader.described(index, drawn, things) for name, reader in readers.items()}
+        gathered.add(next(iter(records.values())), write_picture(drawn, folder / "images"))
+        for name, record in records.items():
+            described[name] += record.descriptions
+    for name, descriptions in described.items():
+        gathered.write(folder / f"{name}.json", descriptions)
+
+
 FORMS: MappingProxyType[str, Callable[[World, Path, Progress], None]] = MappingProxyType(
-    {"coco": _export_coco, "ade20k": _export_ade20k, "fgovd": write_fgovd}
+    {"coco": _export_coco, "ade20k": _export_ade20k, "fgovd": _export_fgovd}
 )
 """The forms by name: COCO's three files, ADE20K-like label maps, FG-OVD's eight benchmark files."""
 

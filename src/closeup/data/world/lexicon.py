@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from types import MappingProxyType
 
+from closeup.data.lexicon import NEAR_COLOURS, SHADES, Lexicon
+
 SHAPES: Mapping[str, tuple[str, ...]] = MappingProxyType(
     {
         "arrow": ("arrow", "pointer"),
@@ -54,11 +56,7 @@ _HUES: Mapping[str, tuple[tuple[int, int, int], tuple[int, int, int], tuple[int,
 
 COLOURS: Mapping[str, tuple[int, int, int]] = MappingProxyType(
     {
-        **{
-            f"{shade}{hue}": rgb
-            for hue, triple in _HUES.items()
-            for shade, rgb in zip(("light ", "", "dark "), triple, strict=True)
-        },
+        **{f"{shade}{hue}": rgb for hue, triple in _HUES.items() for shade, rgb in zip(SHADES, triple, strict=True)},
         "white": (246, 246, 244),
         "black": (22, 22, 24),
     }
@@ -79,25 +77,8 @@ ATTRIBUTES: Mapping[str, tuple[str, ...]] = MappingProxyType(
 )
 """The four attribute families of FG-OVD (arXiv 2311.17518) and their values in this world."""
 
-AMBIGUOUS_COLOURS: tuple[frozenset[str], ...] = tuple(
-    frozenset(names)
-    for names in (
-        *({f"light {hue}", hue} for hue in _HUES),
-        *({hue, f"dark {hue}"} for hue in _HUES),
-        {"brown", "dark orange"},
-        {"brown", "dark red"},
-        {"light brown", "brown"},
-        {"dark yellow", "brown"},
-        {"light pink", "pink", "light red"},
-        {"pink", "light purple"},
-        {"dark pink", "purple"},
-        {"white", "light grey"},
-        {"black", "dark grey", "dark brown"},
-        {"orange", "dark orange"},
-        {"light orange", "light brown"},
-    )
-)
-"""Groups of colours too near each other to be a hard negative of one another."""
+WORLD = Lexicon(ATTRIBUTES, NEAR_COLOURS)
+"""The attribute words of the world's captions, and which colours are too near each other to be told apart."""
 
 GROUNDS: Mapping[str, tuple[str, ...]] = MappingProxyType(
     {

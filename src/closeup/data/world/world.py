@@ -71,7 +71,7 @@ class World:
 
     def scene(self, index: int) -> Scene:
         """Return what scene number ``index`` shows."""
-        return sample_scene(self._rng(index), size=self.size)
+        return sample_scene(self.rng(index), size=self.size)
 
     def __getitem__(self, index: int) -> Record:
         return self.with_things(index)[0]
@@ -85,10 +85,11 @@ class World:
         visible = [i for i, mask in enumerate(drawn.masks) if mask.sum() >= _LEAST_VISIBLE]
         marked = [i for i in visible if scene.things[i].shape in self._marked]
         name = f"{self.split}-{self.seed}-{index:06d}"
-        record = _record(name, scene, drawn, visible, marked, self._rng(index, 1))
+        record = _record(name, scene, drawn, visible, marked, self.rng(index, 1))
         return record, tuple(scene.things[i] for i in marked)
 
-    def _rng(self, index: int, stream: int = 0) -> np.random.Generator:
+    def rng(self, index: int, stream: int = 0) -> np.random.Generator:
+        """Return one of the random streams of a scene: 0 draws it, 1 writes its captions, others are free."""
         return np.random.default_rng([self.seed, SPLITS[self.split], index, stream])
 
 
