@@ -65,7 +65,7 @@ def test_what_is_no_matcher_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ModelError, match="There is no matcher"):
         load_matcher(tmp_path / "yours")
     (tmp_path / "empty").mkdir()
-    with pytest.raises(ModelError, match="holds no matcher.safetensors"):
+    with pytest.raises(ModelError, match=r"holds no matcher\.safetensors"):
         load_matcher(tmp_path / "empty")
     for card, message in (
         ("no json", "makes no matcher"),
@@ -80,7 +80,7 @@ def test_what_is_no_matcher_is_refused(tmp_path: Path) -> None:
         with pytest.raises(ModelError, match=message):
             load_matcher(folder)
     torch.save({"visual.proj": torch.zeros(2, 2)}, tmp_path / "clip.pt")
-    with pytest.raises(ModelError, match="is no matcher: it holds visual.proj"):
+    with pytest.raises(ModelError, match=r"is no matcher: it holds visual\.proj"):
         load_matcher(tmp_path / "clip")
     (tmp_path / "broken.pt").write_bytes(b"nothing")
     with pytest.raises(ModelError, match="cannot be read"):

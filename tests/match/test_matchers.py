@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import pytest
 import torch
@@ -15,6 +16,7 @@ from closeup.errors import InputError, ModelError
 from closeup.match import Matcher, new_matcher, score, score_map
 from closeup.match import attention as attention_module
 from closeup.match.attention import AttentionMatcher
+from closeup.match.matcher import Inputs
 from closeup.match.matchers import KINDS
 from closeup.match.official_matchers import from_official
 from closeup.match.projection import ProjectionMatcher
@@ -46,7 +48,7 @@ def random(*shape: int, seed: int = 0) -> Tensor:
     return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
 
 
-def drawn(kind: str, inputs: str = "unit") -> Matcher:
+def drawn(kind: str, inputs: Inputs = "unit") -> Matcher:
     """Return a matcher with random weights, biases too."""
     matcher = new_matcher(kind, WIDTH, inputs=inputs)
     randomise(matcher, 0)
@@ -70,7 +72,7 @@ def test_the_official_matchers(golden: Golden, name: str) -> None:
 
 @pytest.mark.parametrize("golden", cases("fgclip_matchers"))
 @pytest.mark.parametrize("inputs", ["unit", "raw"])
-def test_the_cosine_is_the_official_one_whatever_lengths_are(golden: Golden, inputs: str) -> None:
+def test_the_cosine_is_the_official_one_whatever_lengths_are(golden: Golden, inputs: Inputs) -> None:
     matcher = new_matcher("cosine", inputs=inputs)
     assert_close(matcher(golden["in/v"], golden["in/t"]), golden["out/cosine/matrix"])
 
@@ -121,7 +123,7 @@ def test_gradients_are_right(kind: str) -> None:
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("inputs", ["unit", "raw"])
-def test_the_length_of_embeddings(kind: str, inputs: str) -> None:
+def test_the_length_of_embeddings(kind: str, inputs: Inputs) -> None:
     matcher = drawn(kind, inputs)
     regions, texts = 3 * random(4, WIDTH), 5 * random(6, WIDTH, seed=1)
     same = torch.allclose(matcher(regions, texts), matcher(7 * regions, texts / 3), atol=1e-6)
@@ -210,11 +212,10 @@ def test_other_widths_are_refused(kind: str) -> None:
         ("mlp", {"heads": 3}, "'attention' alone"),
         ("mlp", {"hidden": 0}, "1 or more"),
         ("attention", {"heads": 5}, "5 heads"),
-        ("mlp", {"inputs": "long"}, "'long'"),
     ],
 )
-def test_wrong_settings_are_refused(kind: str, wrong: dict[str, object], message: str) -> None:
-    with pytest.raises((InputError, TypeError), match=message):
+def test_wrong_settings_are_refused(kind: str, wrong: dict[str, Any], message: str) -> None:
+    with pytest.raises(InputError, match=message):
         new_matcher(kind, **{"dim": WIDTH, **wrong})
 
 

@@ -1,7 +1,8 @@
 """The attention matcher: a class token looks at a region and a text, and one number of what it sees is the score.
 
 Officially every pair is a sequence of three tokens. Here no pair is ever written out: the class token is the same
-everywhere, and of the output only one number is used, so that all a token does is to give each head a logit and a value,
+everywhere, and of the output only one number is used, so that each token gives each head no more than a logit and a
+value,
 
     score = sigmoid( bias + sum over heads of  (e^lc sc + e^lv sv + e^lt st) / (e^lc + e^lv + e^lt) )
 
@@ -22,8 +23,8 @@ from torch import Tensor, nn
 
 from closeup.match.matcher import Inputs, Matcher, Normalisation
 
-BUDGET = 2**24
-"""Numbers, one for each head of each pair, that exist at once: 64 MB, which stay near the processor."""
+BUDGET = 2**20
+"""Numbers, one for each head of each pair, that exist at once: 4 MB, which stay in a processor's cache."""
 
 
 class _Heads(NamedTuple):

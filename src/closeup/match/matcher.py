@@ -38,9 +38,7 @@ class Matcher(nn.Module, ABC):
         name: Where it was loaded from; its kind where it was not.
     """
 
-    def __init__(
-        self, kind: str, dim: int | None, *, inputs: Inputs = "unit", scale: float | None = None
-    ) -> None:
+    def __init__(self, kind: str, dim: int | None, *, inputs: Inputs = "unit", scale: float | None = None) -> None:
         super().__init__()
         self.kind = kind
         self.dim = dim

@@ -44,11 +44,7 @@ def new_matcher(
     """
     if kind not in KINDS:
         raise InputError(f"Unknown matcher {kind!r}. {suggest(str(kind), KINDS)}")
-    for name, value, owner in (("hidden", hidden, "mlp"), ("heads", heads, "attention")):
-        if value is not None and (kind != owner or value < 1):
-            raise InputError(f"{name} is {value} for the matcher {kind!r}: give 1 or more, and for {owner!r} alone.")
-    if inputs not in ("unit", "raw"):
-        raise InputError(f"inputs is {inputs!r}: give 'unit' for embeddings of length one, or 'raw'.")
+    _check(kind, hidden, heads, inputs)
     if kind == "cosine":
         return ProjectionMatcher(kind, dim, nn.Identity(), nn.Identity(), squashed=False, inputs=inputs, scale=scale)
     if dim is None or dim < 1:
@@ -66,3 +62,11 @@ def new_matcher(
     if kind in ("linear", "linear-text"):
         text = linear_side(dim)
     return ProjectionMatcher(kind, dim, image or nn.Identity(), text or nn.Identity(), inputs=inputs, scale=scale)
+
+
+def _check(kind: str, hidden: int | None, heads: int | None, inputs: str) -> None:
+    for name, value, owner in (("hidden", hidden, "mlp"), ("heads", heads, "attention")):
+        if value is not None and (kind != owner or value < 1):
+            raise InputError(f"{name} is {value} for the matcher {kind!r}: give 1 or more, and for {owner!r} alone.")
+    if inputs not in ("unit", "raw"):
+        raise InputError(f"inputs is {inputs!r}: give 'unit' for embeddings of length one, or 'raw'.")

@@ -1,4 +1,4 @@
-"""Raw scores of regions and dense maps against a text bank, by the cosine or a matcher; words independent of each other."""
+"""Raw scores of regions and dense maps against a text bank, by the cosine or a matcher; each word by itself."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def score_map(maps: DenseMap, bank: Bank, matcher: Matcher | None = None) -> Flo
         return reduce_synonyms(cosine_map(maps, bank.embeddings), bank.owner, len(bank), dim=1)
     batch, _, rows, cols = maps.shape
     cells = score(maps.movedim(1, 3).flatten(0, 2), bank, matcher)
-    return cells.unflatten(0, (batch, rows, cols)).movedim(3, 1)
+    return cells.reshape(batch, rows, cols, len(bank)).movedim(3, 1)
 
 
 def reduce_synonyms(
