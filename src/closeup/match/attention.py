@@ -38,14 +38,9 @@ class AttentionMatcher(Matcher):
     """One layer of attention over class token, region and text, without residual, norm or position."""
 
     def __init__(self, dim: int, heads: int, *, inputs: Inputs = "unit", scale: float | None = None) -> None:
-        super().__init__("attention", dim, inputs=inputs, scale=scale)
+        super().__init__("attention", dim, inputs=inputs, scale=scale, settings={"heads": heads})
         self.token = nn.Linear(1, dim)
         self.attention = nn.MultiheadAttention(dim, heads, batch_first=True)
-
-    @property
-    def settings(self) -> dict[str, int]:
-        """The number of heads."""
-        return {"heads": self.attention.num_heads}
 
     def forward(
         self, regions: Float[Tensor, "regions dim"], texts: Float[Tensor, "texts text_dim"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from typing import Literal
 
 import torch.nn.functional as F
@@ -35,21 +36,26 @@ class Matcher(nn.Module, ABC):
         inputs: The length that embeddings have.
         scale: What raw scores are multiplied by before a softmax over words makes probabilities of them; None: CLIP's
             own.
+        settings: What ``new_matcher`` must be told besides these to make another like it.
         name: Where it was loaded from; its kind where it was not.
     """
 
-    def __init__(self, kind: str, dim: int | None, *, inputs: Inputs = "unit", scale: float | None = None) -> None:
+    def __init__(
+        self,
+        kind: str,
+        dim: int | None,
+        *,
+        inputs: Inputs = "unit",
+        scale: float | None = None,
+        settings: Mapping[str, int] | None = None,
+    ) -> None:
         super().__init__()
         self.kind = kind
         self.dim = dim
         self.inputs: Inputs = inputs
         self.scale = scale
+        self.settings = dict(settings or {})
         self.name = kind
-
-    @property
-    def settings(self) -> dict[str, int]:
-        """What ``new_matcher`` must be told besides kind, width, inputs and scale."""
-        return {}
 
     @property
     def fingerprint(self) -> str:

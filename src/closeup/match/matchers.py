@@ -3,16 +3,32 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
+from typing import TypeAlias
 
 from torch import nn
 
 from closeup.errors import InputError, suggest
 from closeup.match.attention import AttentionMatcher
 from closeup.match.matcher import Inputs, Matcher
-from closeup.match.projection import ProjectionMatcher, linear_side, mlp_side
+from closeup.match.projection import ProjectionMatcher, identity_side, linear_side, mlp_side
 
-KINDS = ("cosine", "linear", "linear-image", "linear-text", "mlp", "attention")
-"""Linear layers on both sides or on one; what the others are called is what they are."""
+Side: TypeAlias = Callable[[int, int], nn.Module]
+"""Makes one side of a matcher, for embeddings of some width and with another width between layers."""
+
+SIDES: Mapping[str, tuple[Side, Side]] = MappingProxyType(
+    {
+        "linear": (linear_side, linear_side),
+        "linear-image": (linear_side, identity_side),
+        "linear-text": (identity_side, linear_side),
+        "mlp": (mlp_side, mlp_side),
+    }
+)
+"""What is made of regions and of texts before their cosine is taken, by the matcher's kind."""
+
+KINDS = ("cosine", *SIDES, "attention")
+"""The matchers by name."""
 
 HEADS = 64
 """Of the official attention matcher, whose width is 512."""
@@ -54,14 +70,10 @@ def new_matcher(
         if dim % heads:
             raise InputError(f"{heads} heads cannot share {dim} dimensions equally. Give a divisor of {dim}.")
         return AttentionMatcher(dim, heads, inputs=inputs, scale=scale)
-    image = text = None
-    if kind == "mlp":
-        image, text = mlp_side(dim, hidden or dim), mlp_side(dim, hidden or dim)
-    if kind in ("linear", "linear-image"):
-        image = linear_side(dim)
-    if kind in ("linear", "linear-text"):
-        text = linear_side(dim)
-    return ProjectionMatcher(kind, dim, image or nn.Identity(), text or nn.Identity(), inputs=inputs, scale=scale)
+    width = hidden or dim
+    image, text = (side(dim, width) for side in SIDES[kind])
+    settings = {"hidden": width} if kind == "mlp" else {}
+    return ProjectionMatcher(kind, dim, image, text, inputs=inputs, scale=scale, settings=settings)
 
 
 def _check(kind: str, hidden: int | None, heads: int | None, inputs: str) -> None:

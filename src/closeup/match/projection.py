@@ -9,6 +9,8 @@ Source: FG-CLIP (Bianchi et al., ``lorebianchi98/FG-CLIP`` ``src/model.py``, cla
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float
@@ -29,6 +31,7 @@ class ProjectionMatcher(Matcher):
         squashed: Whether a sigmoid follows the cosine, so that scores lie between 0.27 and 0.73.
         inputs: As in ``Matcher``.
         scale: As in ``Matcher``.
+        settings: As in ``Matcher``.
     """
 
     def __init__(
@@ -41,17 +44,12 @@ class ProjectionMatcher(Matcher):
         squashed: bool = True,
         inputs: Inputs = "unit",
         scale: float | None = None,
+        settings: Mapping[str, int] | None = None,
     ) -> None:
-        super().__init__(kind, dim, inputs=inputs, scale=scale)
+        super().__init__(kind, dim, inputs=inputs, scale=scale, settings=settings)
         self.image = image
         self.text = text
         self.squashed = squashed
-
-    @property
-    def settings(self) -> dict[str, int]:
-        """The width between the layers of an MLP."""
-        first = self.image[0] if isinstance(self.image, nn.Sequential) and self.kind == "mlp" else None
-        return {"hidden": first.out_features} if isinstance(first, nn.Linear) else {}
 
     def embed_regions(self, regions: Float[Tensor, "regions dim"]) -> Float[Tensor, "regions out"]:
         """Return regions in the matcher's own space, of length one: a cosine there is what the matcher scores by."""
@@ -83,11 +81,16 @@ class ProjectionMatcher(Matcher):
         return cosines.sigmoid() if self.squashed else cosines
 
 
-def linear_side(dim: int) -> nn.Sequential:
+def identity_side(dim: int, hidden: int) -> nn.Module:
+    """Return a side that leaves embeddings as they are."""
+    return nn.Identity()
+
+
+def linear_side(dim: int, hidden: int) -> nn.Module:
     """Return a side of one linear layer."""
     return nn.Sequential(nn.Linear(dim, dim))
 
 
-def mlp_side(dim: int, hidden: int) -> nn.Sequential:
-    """Return a side of two linear layers; tanh follows the last one too."""
+def mlp_side(dim: int, hidden: int) -> nn.Module:
+    """Return a side of two linear layers, ``hidden`` wide between them; tanh follows the last one too."""
     return nn.Sequential(nn.Linear(dim, hidden), nn.Tanh(), nn.Linear(hidden, dim), nn.Tanh())
