@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from closeup.heads.dense_predictor import load_dense_predictor as load_dense_predictor
     from closeup.heads.mask_proposer import load_mask_proposer as load_mask_proposer
     from closeup.heads.segmenter import load_segmenter as load_segmenter
+    from closeup.match import load_matcher as load_matcher
     from closeup.match import probabilities as probabilities
     from closeup.match import score as score
     from closeup.models import Clip as Clip
@@ -62,6 +63,7 @@ _HOMES = {
     "load": "closeup.models",
     "load_dense_predictor": "closeup.heads.dense_predictor",
     "load_mask_proposer": "closeup.heads.mask_proposer",
+    "load_matcher": "closeup.match",
     "load_segmenter": "closeup.heads.segmenter",
     "open_reader": "closeup.data",
     "panoptic": "closeup.predict",

@@ -10,7 +10,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from closeup.errors import InputError
-from closeup.match.cosine import cosine, cosine_map, probabilities, reduce_synonyms, score, score_map, top_k
+from closeup.match.cosine import cosine, cosine_map
+from closeup.match.scores import probabilities, reduce_synonyms, score, score_map, top_k
 from goldens import Golden, assert_close, cases
 
 

@@ -4,8 +4,9 @@ import pytest
 import torch
 
 from closeup.errors import InputError
-from closeup.match.cosine import cosine, probabilities
+from closeup.match.cosine import cosine
 from closeup.match.fusion import fuse, word_weights
+from closeup.match.scores import probabilities
 from goldens import Golden, assert_close, cases
 
 

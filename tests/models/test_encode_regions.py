@@ -189,6 +189,28 @@ def test_mask_tokens_see_the_squashed_picture_and_what_a_mask_touches_of_it(clip
         as_clip(resnet_clip()).encode_regions(image, masks=masks, how="mask-token")
 
 
+@pytest.mark.parametrize("how", ["crop", "masked-crop", "mask-token"])
+def test_raw_embeddings_are_those_before_normalisation(clip: Clip, how: str) -> None:
+    images, boxes, masks = mixed()
+    regions: dict[str, Any] = {"boxes": boxes} if how == "crop" else {"masks": masks}
+    raw = torch.cat(clip.encode_regions(images, how=how, normalize=False, **regions))
+    assert not torch.allclose(raw.norm(dim=1), torch.ones(len(raw)), atol=1e-2)
+    assert_close(F.normalize(raw, dim=1), torch.cat(clip.encode_regions(images, how=how, **regions)), 1e-6)
+
+
+def test_raw_dense_regions_are_pooled_from_the_raw_map(clip: Clip) -> None:
+    image, boxes, mask = picture(64, 64).numpy(), boxes_of(64, 64), torch.zeros(1, 64, 64, dtype=torch.bool)
+    mask[:, 16:40, 8:24] = True
+    tensor, placement = clip.preprocess(image, policy="fit", size=64)
+    with torch.no_grad():
+        maps = clip.encode_dense(tensor[None], normalize=False)
+    (found,) = clip.encode_regions(image, boxes=boxes, size=64, normalize=False)
+    cells = placement.boxes_to_canvas(boxes) / clip.patch
+    assert_close(found, roi_align(maps, [cells], 1, aligned=True)[..., 0, 0], 1e-5)
+    (found,) = clip.encode_regions(image, masks=mask, size=64, normalize=False)
+    assert_close(found[0], maps[0, :, 2:5, 1:3].mean(dim=(1, 2)), 1e-5)
+
+
 def test_images_without_regions_have_their_place(clip: Clip) -> None:
     images, boxes, _ = mixed()
     boxes[0], boxes[2] = torch.zeros(0, 4), torch.zeros(0)

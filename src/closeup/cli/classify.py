@@ -13,6 +13,7 @@ from closeup._types import Boxes, Masks
 from closeup.cli.choices import Encoder
 from closeup.cli.fields import Flag, Maybe, Photos
 from closeup.cli.files import each, find_photos, report
+from closeup.cli.matcher import MatcherOptions
 from closeup.cli.model import ModelOptions
 from closeup.cli.output import show, show_json, table
 from closeup.cli.save import Format, Saver
@@ -38,6 +39,7 @@ class Options:
         closeup classify photo.jpg --regions boxes.json --words "dog, cat, frisbee"
         closeup classify photos/ --regions instances.json --words instances.json --json
         closeup classify photo.jpg --regions masks.json --words words.txt --how masked-crop --out out/
+        closeup classify photo.jpg --regions boxes.json --words words.txt --how crop --matcher my-matcher
     """
 
     photos: Photos
@@ -70,6 +72,8 @@ class Options:
     json: Flag = False
     """Print one json document instead of tables."""
 
+    by: Annotated[MatcherOptions, arg(name="")] = field(default_factory=MatcherOptions)
+
     clip: Annotated[ModelOptions, arg(name="")] = field(default_factory=ModelOptions)
 
 
@@ -86,7 +90,8 @@ def run(options: Options) -> int:
     usual = OVSEG if options.how in MASKED else CropPolicy()
     crop = replace(usual, enlarge=options.enlarge)
     clip = options.clip.load()
-    bank = as_bank(clip, vocabulary, templates)
+    matcher = options.by.load(clip)
+    bank = as_bank(clip, vocabulary, templates, matcher)
 
     def work(photo: Path) -> dict[str, Any]:
         found = source.of(photo)
@@ -102,6 +107,7 @@ def run(options: Options) -> int:
             route=options.clip.route,
             size=options.clip.size,
             crop=crop,
+            matcher=matcher,
         )
         if saver is not None:
             saver.save(photo, result)

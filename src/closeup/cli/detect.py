@@ -13,6 +13,7 @@ from closeup._types import Boxes
 from closeup.cli.fields import Flag, Maybe, Photos
 from closeup.cli.files import each, find_photos, report
 from closeup.cli.heads import open_detector, open_proposer
+from closeup.cli.matcher import MatcherOptions
 from closeup.cli.model import ModelOptions
 from closeup.cli.output import show, show_json, table
 from closeup.cli.save import Format, Saver
@@ -80,6 +81,8 @@ class Options:
     json: Flag = False
     """Print one json document instead of tables."""
 
+    by: Annotated[MatcherOptions, arg(name="")] = field(default_factory=MatcherOptions)
+
     clip: Annotated[ModelOptions, arg(name="")] = field(default_factory=ModelOptions)
 
     def suppression(self) -> Suppression | None:
@@ -135,6 +138,7 @@ def _trained(options: Options, folder: Path) -> Finder:
     usual = ModelOptions()
     given = [name for name in ("route", "size") if getattr(options.clip, name) != getattr(usual, name)]
     given += [] if options.objectness == Options.objectness else ["objectness"]
+    given += [] if options.by.matcher is None else ["matcher"]
     if given:
         raise InputError(f"--{given[0]} is about a CLIP alone; --detector knows how it looks at photos. Drop it.")
     vocabulary, templates = options.text.vocabulary(), options.text.template_set()
@@ -163,7 +167,8 @@ def _zero_shot(options: Options, photos: Sequence[Path]) -> Finder:
         raise InputError("A CLIP alone knows no words of its own. Give --words, or a --detector.")
     proposer = open_proposer(options.proposer, options.clip)
     clip = options.clip.load()
-    bank = as_bank(clip, vocabulary, templates)
+    matcher = options.by.load(clip)
+    bank = as_bank(clip, vocabulary, templates, matcher)
 
     def find(photo: Path) -> DetectionResult:
         proposed = None if proposer is None else propose_boxes(proposer, photo)
@@ -180,6 +185,7 @@ def _zero_shot(options: Options, photos: Sequence[Path]) -> Finder:
             threshold=options.threshold,
             limit=options.limit,
             suppression=options.suppression(),
+            matcher=matcher,
         )
 
     return Finder(clip.name, bank.names, find)

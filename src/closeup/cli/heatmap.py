@@ -11,6 +11,7 @@ from tyro.conf import Positional, arg
 from closeup.cli.choices import Contrast
 from closeup.cli.fields import Flag, Maybe, Photos
 from closeup.cli.files import each, find_photos, report
+from closeup.cli.matcher import MatcherOptions
 from closeup.cli.model import ModelOptions
 from closeup.cli.output import show, show_json, table
 from closeup.cli.save import Saver
@@ -44,7 +45,7 @@ class Options:
     """What to write: pictures, arrays."""
 
     contrast: Contrast = "none"
-    """What is taken off the cosines, which lie close together: nothing, the other phrases' mean, an empty prompt's."""
+    """What is taken off the scores, which lie close together: nothing, the other phrases' mean, an empty prompt's."""
 
     templates: str = "name"
     """The sentences around a phrase: "name" is the phrase alone; a set such as "simple", or a file of sentences."""
@@ -54,6 +55,8 @@ class Options:
 
     json: Flag = False
     """Print one json document instead of tables."""
+
+    by: Annotated[MatcherOptions, arg(name="")] = field(default_factory=MatcherOptions)
 
     clip: Annotated[ModelOptions, arg(name="")] = field(default_factory=ModelOptions)
 
@@ -67,10 +70,19 @@ def run(options: Options) -> int:
     photos, failures = find_photos(options.photos)
     saver = Saver(options.out, options.format, photos)
     clip = options.clip.load()
-    bank = as_bank(clip, vocabulary, templates)
+    matcher = options.by.load(clip)
+    bank = as_bank(clip, vocabulary, templates, matcher)
 
     def work(photo: Path) -> dict[str, Any]:
-        result = heatmap(clip, photo, bank, contrast=options.contrast, route=options.clip.route, size=options.clip.size)
+        result = heatmap(
+            clip,
+            photo,
+            bank,
+            contrast=options.contrast,
+            route=options.clip.route,
+            size=options.clip.size,
+            matcher=matcher,
+        )
         saver.save(photo, result)
         if options.kmeans is not None:
             titles = {f"dense map, route {options.clip.route}": clip}

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Literal
 
 from closeup.cli.fields import Flag, Maybe
 from closeup.cli.heads import open_dense_predictor, open_segmenter
+from closeup.cli.matcher import open_matcher
 from closeup.cli.model import ModelOptions
 from closeup.cli.window import check_window
 from closeup.errors import InputError
@@ -23,7 +25,7 @@ Method = Literal["dense", "maskclip", "ovseg", "catseg", "denseclip"]
 FUSION = ("weight", "novel_weight", "threshold")
 
 MINE = {
-    "dense": ("window", "stride"),
+    "dense": ("window", "stride", "matcher"),
     "maskclip": ("denoising", "smoothing", "keys"),
     "ovseg": ("masks", "looks", "gaps", *FUSION),
     "catseg": ("head", "windows"),
@@ -47,6 +49,10 @@ class MethodOptions:
 
     stride: Maybe[int] = None
     """dense, denseclip: pixels from one window to the next; half a window unless given, two thirds for denseclip."""
+
+    matcher: Maybe[Path] = None
+    """dense: a trained matcher that compares words with the map in the place of the cosine, on the CLIP that it was
+    trained on: its folder, or an official checkpoint of FG-CLIP (.pt, for ViT-B-16/openai)."""
 
     scales: Maybe[tuple[float, ...]] = None
     """denseclip: sizes at which the photo is looked at, in sizes of the head, as in 0.5 1 1.5; 1 unless given."""
@@ -124,7 +130,9 @@ class MethodOptions:
             predictor = open_dense_predictor(self.head or "tiny-denseclip", clip)
             return DensePredictorScorer(predictor, self.window, self.stride, self.scales or (1.0,), self.mirrored)
         if self.method == "dense":
-            return DenseScorer(clip.load(), clip.route, clip.size, self.window, self.stride)
+            looking = clip.load()
+            matcher = open_matcher(self.matcher, looking)
+            return DenseScorer(looking, clip.route, clip.size, self.window, self.stride, matcher=matcher)
         if self.method == "maskclip":
             given: dict[str, Any] = {name: value or None for name, value in self._given(*MINE["maskclip"]).items()}
             return MaskClipScorer(clip.load(), clip.size, **given)

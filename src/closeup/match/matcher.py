@@ -3,34 +3,70 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import ClassVar, Literal
+from collections.abc import Mapping
+from typing import Literal
 
+import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from closeup.errors import InputError
+from closeup.models.clip import digest
+
 Normalisation = Literal["features", "captions"]
 """Along what a caption's embedding has length one where pictures meet captions of their own: over its features, as in
-every other place, or over the captions of its picture, as in the official training code (facts of FG-CLIP, bug 1)."""
+every other place, or over the captions of its picture, as in the official training code of FG-CLIP
+(``lorebianchi98/FG-CLIP`` ``src/model.py``), whose scores in training are therefore not those in evaluation."""
+
+Inputs = Literal["unit", "raw"]
+"""What a matcher was made for: embeddings of length one, or as CLIP's towers give them. A bias, or attention, makes the
+length matter."""
 
 
 class Matcher(nn.Module, ABC):
     """Scores any number of regions against any number of texts, without a loop over either.
 
-    ``dim`` is the width of the embeddings, which come raw from CLIP's towers. ``scale`` is what raw scores are
-    multiplied by before a softmax over words makes probabilities of them.
+    A raw score is the affair of one region and one text: no other has a part in it. With ``inputs`` "unit" embeddings
+    of any length will do, since they are brought to length one first; with "raw" they must come as CLIP's towers give
+    them (``normalize=False``; ``mean="mean-of-raw"`` for a text bank).
+
+    Attributes:
+        kind: The name of the function, as ``new_matcher`` knows it.
+        dim: Width of the embeddings; None: any.
+        inputs: The length that embeddings have.
+        scale: What raw scores are multiplied by before a softmax over words makes probabilities of them; None: CLIP's
+            own.
+        settings: What ``new_matcher`` must be told besides these to make another like it.
+        name: Where it was loaded from; its kind where it was not.
     """
 
-    kind: ClassVar[str]
-    dim: int | None
-    """None: any."""
-    scale: float | None = None
-    """None: CLIP's own."""
+    def __init__(
+        self,
+        kind: str,
+        dim: int | None,
+        *,
+        inputs: Inputs = "unit",
+        scale: float | None = None,
+        settings: Mapping[str, int] | None = None,
+    ) -> None:
+        super().__init__()
+        self.kind = kind
+        self.dim = dim
+        self.inputs: Inputs = inputs
+        self.scale = scale
+        self.settings = dict(settings or {})
+        self.name = kind
+
+    @property
+    def fingerprint(self) -> str:
+        """SHA-256 of the weights and of everything else that scores depend on."""
+        return digest(self.state_dict(), (self.kind, self.inputs, self.scale, sorted(self.settings.items())))
 
     @abstractmethod
     def forward(
         self, regions: Float[Tensor, "regions dim"], texts: Float[Tensor, "texts text_dim"]
     ) -> Float[Tensor, "regions texts"]:
-        """Return the raw score of every region with every text."""
+        """Return the raw score of every region with every text; InputError for embeddings of another width."""
 
     @abstractmethod
     def of_own(
@@ -39,4 +75,13 @@ class Matcher(nn.Module, ABC):
         captions: Float[Tensor, "regions captions text_dim"],
         normalisation: Normalisation = "features",
     ) -> Float[Tensor, "regions captions"]:
-        """Return the raw score of every region with captions of its own."""
+        """Return the raw score of every region with captions of its own; InputError as ``forward``."""
+
+    def taken(self, embeddings: Float[Tensor, "*count dim"]) -> Float[Tensor, "*count dim"]:
+        """Return embeddings as the matcher takes them; InputError for another width."""
+        if self.dim is not None and embeddings.shape[-1] != self.dim:
+            raise InputError(
+                f"The matcher {self.name!r} compares embeddings of {self.dim} dimensions, and these have "
+                f"{embeddings.shape[-1]}. Give those of the CLIP that it was trained on."
+            )
+        return F.normalize(embeddings, dim=-1) if self.inputs == "unit" else embeddings

@@ -39,6 +39,9 @@ CHANGES = "changes.safetensors"
 HEAD = "head.safetensors"
 """A folder with this file is a trained head (``heads.saved``)."""
 
+MATCHER = "matcher.safetensors"
+"""A folder with this file is a matcher (``match.matcher_file``)."""
+
 
 def read_state_dict(path: Path) -> dict[str, Tensor]:
     """Read a checkpoint's tensors; ModelError if it is missing, broken, or holds more than plain tensors.
@@ -139,7 +142,7 @@ def model_folder(folder: Path) -> Iterator[Path]:
 
 def check_replaceable(folder: Path) -> None:
     """Raise InputError unless a model may be saved as a folder: there is none, an empty one, or a saved model."""
-    saved = any((folder / name).is_file() for name in (CONFIG, CHANGES, HEAD))
+    saved = any((folder / name).is_file() for name in (CONFIG, CHANGES, HEAD, MATCHER))
     if folder.exists() and not saved and (not folder.is_dir() or any(folder.iterdir())):
         raise InputError(f"{str(folder)!r} exists and is not a saved model. Choose another folder, or empty it.")
 

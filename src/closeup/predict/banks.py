@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Protocol, runtime_checkable
 
 from closeup.errors import InputError
-from closeup.predict.scorers import Scorer
+from closeup.predict.scorers import DenseScorer, Scorer
 from closeup.predict.words import Words, as_bank, joined
 from closeup.text import Templates, TextBank
 
@@ -45,4 +45,5 @@ def bank_for(
         words = own.bank_of(None, templates)
     if isinstance(background, str):
         words = joined(words, background)
-    return as_bank(scorer.clip, words, templates) if own is None else own.bank_of(words, templates)
+    matcher = scorer.matcher if isinstance(scorer, DenseScorer) else None
+    return as_bank(scorer.clip, words, templates, matcher) if own is None else own.bank_of(words, templates)

@@ -12,10 +12,11 @@ from jaxtyping import Float
 from torch import Tensor
 
 from closeup.errors import InputError
-from closeup.match import Bank, score_map
+from closeup.match import Bank, Matcher, score_map
 from closeup.models.clip import Clip
 from closeup.models.preprocess import Size
 from closeup.models.routes import Route
+from closeup.predict.matching import wants_unit
 from closeup.predict.pixels import Cells
 
 Picture = Float[Tensor, "3 _ _"]
@@ -38,8 +39,11 @@ def score_cells(
     window: int | Size | None = None,
     stride: int | Size | None = None,
     batch: int = 8,
+    matcher: Matcher | None = None,
 ) -> ScoredCells:
-    """Return the cosine of every word (its best synonym) with every cell of the dense map of a picture.
+    """Return the raw score of every word (its best synonym) at every cell of the dense map of a picture.
+
+    It is the cosine, or a matcher's, for which ``bank`` must hold what it takes (``words.as_bank``).
 
     The longest side is brought to ``size`` pixels (None: the native size) and each side rounded to whole
     patches, so that the map covers the picture exactly and there is no pad. With a ``window`` the model sees
@@ -61,7 +65,8 @@ def score_cells(
         some = corners[first : first + batch]
         with torch.no_grad():
             parts = torch.stack([_cut(pixels, top, left, high, wide, clip.patch) for top, left in some])
-            found = score_map(clip.encode_dense(parts, route=route), bank)
+            maps = clip.encode_dense(parts, route=route, normalize=wants_unit(matcher))
+            found = score_map(maps, bank, matcher)
         for (top, left), part in zip(some, found, strict=True):
             scores[:, top : top + high, left : left + wide] += part
             seen[top : top + high, left : left + wide] += 1

@@ -9,12 +9,13 @@ import torch
 
 from closeup._types import Embeddings, ImageLike
 from closeup.errors import InputError
-from closeup.match import probabilities, score, top_k
+from closeup.match import Matcher, probabilities, score, top_k
 from closeup.models.clip import Clip
 from closeup.models.encode_regions import BoxTable, MaskStack
 from closeup.models.preprocess import Size
 from closeup.models.routes import Route
 from closeup.predict.image_sources import Opened, Skipped, opened
+from closeup.predict.matching import scale_of, told_of, wants_unit
 from closeup.predict.provenance import Provenance, as_size, describe
 from closeup.predict.results import RegionResult
 from closeup.predict.words import Words, as_bank
@@ -35,6 +36,7 @@ def classify(
     route: str | Route = "value",
     size: int | Size | None = None,
     crop: CropPolicy | None = None,
+    matcher: Matcher | None = None,
 ) -> RegionResult:
     """Return the ``top`` best words for every box or mask of an image; ``classify_many`` does many images.
 
@@ -51,9 +53,11 @@ def classify(
         route: How the last block is replaced in the dense map.
         size: Longest side of the image for ``dense``, input size of the crops otherwise; pixels (None: native).
         crop: How regions are cut out.
+        matcher: What scores regions against words (None: the cosine).
 
     Raises:
-        InputError: for regions that are none of the image, with the index of the first wrong one.
+        InputError: for regions that are none of the image, with the index of the first wrong one; for a matcher of
+            another width, or of raw embeddings where a given bank's are not.
     """
     results = classify_many(
         clip,
@@ -67,6 +71,7 @@ def classify(
         route=route,
         size=size,
         crop=crop,
+        matcher=matcher,
     )
     return next(results)
 
@@ -84,6 +89,7 @@ def classify_many(
     route: str | Route = "value",
     size: int | Size | None = None,
     crop: CropPolicy | None = None,
+    matcher: Matcher | None = None,
     batch: int = 8,
     skipped: list[Skipped] | None = None,
 ) -> Iterator[RegionResult]:
@@ -97,8 +103,9 @@ def classify_many(
     """
     if top < 1:
         raise InputError(f"top is {top}; ask for at least one word a region.")
-    bank = as_bank(clip, words, templates)
-    made = describe(clip, bank, region_encoder=how, route=route, image_size=as_size(clip, size), top=top)
+    bank = as_bank(clip, words, templates, matcher)
+    seen = as_size(clip, size)
+    made = describe(clip, bank, region_encoder=how, route=route, image_size=seen, top=top, **told_of(matcher))
     work = opened(images, boxes, masks, skipped=skipped)
 
     def encode(chunk: list[Opened]) -> list[Embeddings]:
@@ -112,20 +119,28 @@ def classify_many(
                 size=size,
                 crop=crop,
                 batch=batch,
+                normalize=wants_unit(matcher),
             )
 
     chunks = iter(lambda: list(islice(work, batch)), [])
     return (
-        _result(item, regions, clip.logit_scale, bank, made, top)
+        _result(item, regions, matcher, scale_of(matcher, clip), bank, made, top)
         for chunk in chunks
         for item, regions in zip(chunk, encode(chunk), strict=True)
     )
 
 
+@torch.no_grad()
 def _result(
-    item: Opened, regions: Embeddings, scale: float, bank: TextBank, made: Provenance, top: int
+    item: Opened,
+    regions: Embeddings,
+    matcher: Matcher | None,
+    scale: float,
+    bank: TextBank,
+    made: Provenance,
+    top: int,
 ) -> RegionResult:
-    scores = score(regions, bank).cpu()
+    scores = score(regions, bank, matcher).cpu()
     best, labels = top_k(scores, top)
     return RegionResult(
         image=item.image,

@@ -16,12 +16,13 @@ from closeup.geometry import Placement
 from closeup.heads.mask_head import painted
 from closeup.heads.rpn import Proposals, Proposer
 from closeup.heads.saved import AnyDetector
-from closeup.match import probabilities, score
+from closeup.match import Matcher, probabilities, score
 from closeup.match.detections import Detections, Objectness, Suppression, select, with_objectness
 from closeup.models.clip import Clip
 from closeup.models.encode_regions import BoxTable
 from closeup.models.preprocess import Size
 from closeup.models.routes import Route
+from closeup.predict.matching import scale_of, told_of, wants_unit
 from closeup.predict.provenance import Provenance, as_size, describe
 from closeup.predict.result import Arrays, LabelledResult, Regions
 from closeup.predict.words import Words, as_bank, detector_bank
@@ -173,6 +174,7 @@ def detect_zero_shot(
     threshold: float = THRESHOLD,
     limit: int = LIMIT,
     suppression: Suppression | None = None,
+    matcher: Matcher | None = None,
 ) -> DetectionResult:
     """Return the objects of an image that a CLIP alone names, on boxes that are given or found without labels.
 
@@ -186,20 +188,29 @@ def detect_zero_shot(
     Source: RegionCLIP (arXiv 2112.09106), zero-shot inference; its code takes raw logits (``objectness="logit"``).
     """
     _check(threshold, limit)
-    picture, bank = open_image(image), as_bank(clip, words, templates)
+    picture, bank = open_image(image), as_bank(clip, words, templates, matcher)
     given = propose(picture).boxes if boxes is None else torch.as_tensor(boxes, dtype=torch.float32).cpu()
     table = given if len(given) else torch.zeros(0, 4)
     if table.ndim != 2 or table.shape[1] != 4:
         raise InputError(f"Boxes are rows of x0, y0, x1, y1, not a table of {tuple(table.shape)}.")
     if logits is not None and len(logits) != len(table):
         raise InputError(f"{len(table)} boxes have {len(logits)} objectness logits. Give one for each.")
-    (regions,) = clip.encode_regions([picture], boxes=[table], how=how, route=route, size=size)
-    shares = probabilities(score(regions.cpu(), bank), clip.logit_scale)
+    (regions,) = clip.encode_regions(
+        [picture], boxes=[table], how=how, route=route, size=size, normalize=wants_unit(matcher)
+    )
+    shares = probabilities(score(regions.cpu(), bank, matcher), scale_of(matcher, clip))
     if logits is not None:
         shares = with_objectness(shares, logits, objectness)
     kept = select(table, shares, threshold=threshold, limit=limit, suppression=suppression)
     made = describe(
-        clip, bank, region_encoder=how, route=route, image_size=as_size(clip, size), threshold=threshold, limit=limit
+        clip,
+        bank,
+        region_encoder=how,
+        route=route,
+        image_size=as_size(clip, size),
+        threshold=threshold,
+        limit=limit,
+        **told_of(matcher),
     )
     found = Detections(table[kept.rows], kept.labels, kept.scores)
     return DetectionResult(

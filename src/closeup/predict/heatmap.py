@@ -11,11 +11,12 @@ from torch import Tensor
 from closeup._types import Embeddings, ImageLike, Labels
 from closeup.data.images import open_image
 from closeup.errors import InputError, suggest
-from closeup.match import Bank
+from closeup.match import Bank, Matcher
 from closeup.models.clip import Clip
 from closeup.models.preprocess import Size
 from closeup.models.routes import Route
 from closeup.predict.cells import score_cells
+from closeup.predict.matching import told_of, wants_unit
 from closeup.predict.pixels import Cells
 from closeup.predict.provenance import describe
 from closeup.predict.results import HeatmapResult
@@ -23,7 +24,7 @@ from closeup.predict.words import Words, as_bank
 from closeup.text import Templates, TextBank
 
 CONTRASTS = ("none", "others", "empty")
-"""What is taken off a cosine: nothing, the mean over the other words, or the cosine with an empty prompt.
+"""What is taken off a raw score: nothing, the mean over the other words, or the score of an empty prompt.
 
 CLIP's cosines of one image lie close together; a contrast takes off what they share.
 """
@@ -40,6 +41,7 @@ def heatmap(
     window: int | Size | None = None,
     stride: int | Size | None = None,
     templates: str | Templates | None = None,
+    matcher: Matcher | None = None,
 ) -> HeatmapResult:
     """Return one map of scores per word; ``contrast`` says what is taken off, other arguments as in ``segment``.
 
@@ -48,12 +50,14 @@ def heatmap(
     """
     if contrast not in CONTRASTS:
         raise InputError(f"Unknown contrast {contrast!r}. {suggest(str(contrast), CONTRASTS)}")
-    bank = as_bank(clip, words, templates)
+    bank = as_bank(clip, words, templates, matcher)
     if contrast == "others" and len(bank) == 1:
         raise InputError(f"{bank.names[0]!r} is the only word: the contrast 'others' needs two. Use 'empty' or 'none'.")
     picture = open_image(image)
-    matched: Bank = _with_empty_prompt(clip, bank) if contrast == "empty" else bank
-    cells, canvas = score_cells(clip, picture, matched, route=route, size=size, window=window, stride=stride)
+    matched: Bank = _with_empty_prompt(clip, bank, wants_unit(matcher)) if contrast == "empty" else bank
+    cells, canvas = score_cells(
+        clip, picture, matched, route=route, size=size, window=window, stride=stride, matcher=matcher
+    )
     return HeatmapResult(
         image=image,
         size=(picture.height, picture.width),
@@ -68,6 +72,7 @@ def heatmap(
             contrast=contrast,
             window=None if window is None else str(window),
             stride=None if stride is None else str(stride),
+            **told_of(matcher),
         ),
     )
 
@@ -91,7 +96,7 @@ class _Rows:
         return self.words
 
 
-def _with_empty_prompt(clip: Clip, bank: TextBank) -> _Rows:
-    empty = clip.encode_text([""]).to(bank.embeddings)
+def _with_empty_prompt(clip: Clip, bank: TextBank, unit: bool) -> _Rows:
+    empty = clip.encode_text([""], normalize=unit).to(bank.embeddings)
     owner = torch.cat([bank.owner, bank.owner.new_tensor([len(bank)])])
     return _Rows(torch.cat([bank.embeddings, empty]), owner, len(bank) + 1)

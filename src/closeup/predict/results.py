@@ -22,7 +22,8 @@ class RegionResult(LabelledResult):
     """Regions in words, best first: column 0 of ``labels``, ``scores`` and ``probabilities`` is the best word.
 
     ``boxes`` are xyxy pixels and ``masks`` planes of the original image; a region may have both. ``scores``
-    are raw, the cosine of region and word, -1 to 1; ``probabilities`` are their softmax over the vocabulary.
+    are raw, the cosine of region and word, -1 to 1, or a matcher's; ``probabilities`` are their softmax over the
+    vocabulary.
     """
 
     image: ImageLike
@@ -120,8 +121,8 @@ class SegmentationResult(LabelledResult):
 class HeatmapResult(Result):
     """How much every place of an image is like each word.
 
-    ``cells`` are scores at the cells of the dense map, which cover the image. They are cosines, or differences
-    of cosines where the map was contrasted.
+    ``cells`` are scores at the cells of the dense map, which cover the image. They are cosines or a matcher's scores,
+    or differences of them where the map was contrasted.
     """
 
     image: ImageLike

@@ -9,10 +9,12 @@ from typing import NamedTuple, Protocol, TypeAlias, runtime_checkable
 import PIL.Image
 
 from closeup.data.record import Record
+from closeup.match import Matcher
 from closeup.models.clip import Clip
 from closeup.models.preprocess import Size
 from closeup.models.routes import Route
 from closeup.predict.cells import score_cells
+from closeup.predict.matching import check_matcher, scale_of, told_of
 from closeup.predict.pixels import BestWords, Cells
 from closeup.predict.provenance import Provenance, describe
 from closeup.text import TextBank
@@ -60,9 +62,12 @@ class Scorer(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class DenseScorer:
-    """Cosines of words with the cells of the dense map, of the whole picture or of windows over it.
+    """Raw scores of words at the cells of the dense map, of the whole picture or of windows over it.
 
-    Arguments as of ``segment``.
+    They are cosines, or a matcher's. Arguments as of ``segment``.
+
+    Raises:
+        InputError: a matcher that is not as wide as the model.
     """
 
     clip: Clip
@@ -71,6 +76,10 @@ class DenseScorer:
     window: int | Size | None = None
     stride: int | Size | None = None
     batch: int = 8
+    matcher: Matcher | None = None
+
+    def __post_init__(self) -> None:
+        check_matcher(self.matcher, self.clip)
 
     def score(
         self, record: Record, picture: PIL.Image.Image, bank: TextBank, on_progress: Tell | None = None
@@ -89,8 +98,9 @@ class DenseScorer:
             window=self.window,
             stride=self.stride,
             batch=self.batch,
+            matcher=self.matcher,
         )
-        return Scores(found.scores, found.canvas, self.clip.logit_scale)
+        return Scores(found.scores, found.canvas, scale_of(self.matcher, self.clip))
 
     def describe(self, bank: TextBank, canvas: Size, **settings: str | float | None) -> Provenance:
         """Return what makes a result."""
@@ -102,5 +112,6 @@ class DenseScorer:
             image_size=canvas,
             window=None if self.window is None else str(self.window),
             stride=None if self.stride is None else str(self.stride),
+            **told_of(self.matcher),
             **settings,
         )

@@ -10,6 +10,7 @@ from closeup._types import IGNORE, ImageLike
 from closeup.data.images import open_image
 from closeup.data.record import Record
 from closeup.errors import InputError
+from closeup.match import Matcher
 from closeup.models.clip import Clip
 from closeup.models.preprocess import Size
 from closeup.models.routes import Route
@@ -35,6 +36,7 @@ def segment(
     upsample: str = "bilinear",
     templates: str | Templates | None = None,
     batch: int = 8,
+    matcher: Matcher | None = None,
 ) -> SegmentationResult:
     """Return the best word for every pixel of an image, without training; ``segment_many`` does many images.
 
@@ -54,14 +56,16 @@ def segment(
         upsample: How scores go from cells to pixels.
         templates: Name of a template set or the set itself (None: "simple", or those of the bank).
         batch: Windows that are encoded at a time.
+        matcher: What scores words at cells (None: the cosine).
 
     Raises:
-        InputError: for settings outside their range, or a background word that a given bank does not hold.
+        InputError: for settings outside their range, or a background word that a given bank does not hold; for a
+            matcher of another width, or of raw embeddings where the bank's are not.
 
     Source: MaskCLIP (arXiv 2112.01071) with the value route, without its refinement (``MaskClipScorer`` has it);
     windows as in mmsegmentation's ``slide_inference``, averaged on cells rather than on pixels.
     """
-    scorer = DenseScorer(clip, route, size, window, stride, batch)
+    scorer = DenseScorer(clip, route, size, window, stride, batch, matcher)
     return segment_by(scorer, image, words, background=background, upsample=upsample, templates=templates)
 
 
@@ -123,6 +127,7 @@ def segment_many(
     upsample: str = "bilinear",
     templates: str | Templates | None = None,
     batch: int = 8,
+    matcher: Matcher | None = None,
     skipped: list[Skipped] | None = None,
 ) -> Iterator[SegmentationResult]:
     """Yield one result per image, in order, made when it is asked for; other arguments as in ``segment``.
@@ -133,7 +138,7 @@ def segment_many(
     Raises:
         InputError: as ``segment`` does.
     """
-    scorer = DenseScorer(clip, route, size, window, stride, batch)
+    scorer = DenseScorer(clip, route, size, window, stride, batch, matcher)
     bank = bank_for(scorer, words, templates, background=background)
     return (
         replace(segment_by(scorer, item.picture, bank, background=background, upsample=upsample), image=item.image)

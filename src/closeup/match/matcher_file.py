@@ -1,0 +1,90 @@
+"""Matchers in files: a folder of weights with a card, or an official checkpoint."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+
+from closeup.errors import ModelError
+from closeup.match.matcher import Matcher
+from closeup.match.matchers import new_matcher
+from closeup.match.official_matchers import from_official
+from closeup.models.checkpoint import CARD, MATCHER, mismatches, model_folder, read_state_dict, stored
+from closeup.models.disk import write_tensors
+
+KEYS = ("matcher", "dim", "inputs", "scale")
+"""What every card tells; those of some kinds tell ``hidden`` or ``heads`` too."""
+
+
+def save_matcher(
+    matcher: Matcher,
+    folder: str | Path,
+    card: Mapping[str, Any] | None = None,
+    *,
+    dtype: Literal["fp32", "fp16"] = "fp32",
+) -> Path:
+    """Write a matcher as a folder, with ``card`` telling whatever made it. It appears whole or not at all.
+
+    Raises:
+        InputError: the folder holds something else.
+    """
+    folder = Path(folder)
+    own = {"matcher": matcher.kind, "dim": matcher.dim, "inputs": matcher.inputs, "scale": matcher.scale}
+    told = {**(card or {}), "name": folder.name, **own, **matcher.settings}
+    with model_folder(folder) as fresh:
+        write_tensors({name: stored(tensor, dtype) for name, tensor in matcher.state_dict().items()}, fresh / MATCHER)
+        (fresh / CARD).write_text(json.dumps(told, indent=2) + "\n", encoding="utf-8")
+        (fresh / MATCHER).chmod(0o644)
+    return folder
+
+
+def load_matcher(path: str | Path, *, device: str | torch.device = "cpu") -> Matcher:
+    """Load a matcher in eval mode: a folder that ``save_matcher`` wrote, or an official checkpoint of FG-CLIP.
+
+    A checkpoint is a file, whose ``.pt`` may be left out; its keys tell which matching function it is. An official
+    attention matcher, of which none was published, is taken to have 64 heads.
+
+    Raises:
+        ModelError: there is none, or it is no matcher, or its weights do not fit each other.
+    """
+    path = Path(path).expanduser()
+    files = [file for file in (path, path.with_name(f"{path.name}.pt")) if file.is_file()]
+    if path.is_dir():
+        made = _from_folder(path)
+    elif files:
+        made = from_official(read_state_dict(files[0]), repr(str(files[0])))
+    else:
+        raise ModelError(f"There is no matcher {str(path)!r}: give the folder of one, or an FG-CLIP checkpoint (.pt).")
+    made.name = str(path)
+    return made.to(device)
+
+
+def _from_folder(folder: Path) -> Matcher:
+    if not (folder / MATCHER).is_file() or not (folder / CARD).is_file():
+        raise ModelError(f"{str(folder)!r} holds no {MATCHER} with a {CARD}, so it is no matcher.")
+    try:
+        card = json.loads((folder / CARD).read_text(encoding="utf-8"))
+        lacking = [key for key in KEYS if key not in card]
+        if lacking:
+            raise ModelError(f"The card of {str(folder)!r} has no {', '.join(lacking)}. Train the matcher anew.")
+        made = new_matcher(
+            card["matcher"],
+            card["dim"],
+            hidden=card.get("hidden"),
+            heads=card.get("heads"),
+            inputs=card["inputs"],
+            scale=card["scale"],
+        )
+    except (ValueError, TypeError) as error:  # no json, or what new_matcher refuses
+        raise ModelError(f"The card of {str(folder)!r} makes no matcher: {error}") from error
+    wanted = made.state_dict()
+    state = read_state_dict(folder / MATCHER) if wanted else {}
+    problems = mismatches(wanted, state)
+    if problems:
+        raise ModelError(f"The weights in {str(folder)!r} do not fit their card: {'; '.join(problems[:3])}.")
+    made.load_state_dict(state)
+    return made.eval()

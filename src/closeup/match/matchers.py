@@ -1,0 +1,84 @@
+"""The matching functions by name: the cosine and the five of FG-CLIP."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
+from typing import TypeAlias
+
+from torch import nn
+
+from closeup.errors import InputError, suggest
+from closeup.match.attention import AttentionMatcher
+from closeup.match.matcher import Inputs, Matcher
+from closeup.match.projection import ProjectionMatcher, identity_side, linear_side, mlp_side
+
+Side: TypeAlias = Callable[[int, int], nn.Module]
+"""Makes one side of a matcher, for embeddings of some width and with another width between layers."""
+
+SIDES: Mapping[str, tuple[Side, Side]] = MappingProxyType(
+    {
+        "linear": (linear_side, linear_side),
+        "linear-image": (linear_side, identity_side),
+        "linear-text": (identity_side, linear_side),
+        "mlp": (mlp_side, mlp_side),
+    }
+)
+"""What is made of regions and of texts before their cosine is taken, by the matcher's kind."""
+
+KINDS = ("cosine", *SIDES, "attention")
+"""The matchers by name."""
+
+HEADS = 64
+"""Of the official attention matcher, whose width is 512."""
+
+
+def new_matcher(
+    kind: str,
+    dim: int | None = None,
+    *,
+    hidden: int | None = None,
+    heads: int | None = None,
+    inputs: Inputs = "unit",
+    scale: float | None = None,
+) -> Matcher:
+    """Return an untrained matcher, its weights drawn as torch draws those of such layers.
+
+    Args:
+        kind: One of ``KINDS``.
+        dim: Width of the embeddings; all but "cosine" need it.
+        hidden: Width between the layers of "mlp" (None: ``dim``).
+        heads: Of "attention" (None: 64, or the largest divisor of 64 that divides ``dim``).
+        inputs: What embeddings it will be given; the official ones take them raw.
+        scale: As in ``Matcher``.
+
+    Raises:
+        InputError: an unknown kind, a width that is missing, or a setting that the kind does not have or bear.
+
+    Source: FG-CLIP (``lorebianchi98/FG-CLIP`` ``configs/model/*.yaml``).
+    """
+    if kind not in KINDS:
+        raise InputError(f"Unknown matcher {kind!r}. {suggest(str(kind), KINDS)}")
+    _check(kind, hidden, heads, inputs)
+    if kind == "cosine":
+        return ProjectionMatcher(kind, dim, nn.Identity(), nn.Identity(), squashed=False, inputs=inputs, scale=scale)
+    if dim is None or dim < 1:
+        raise InputError(f"dim is {dim}: the matcher {kind!r} needs the width of CLIP's embeddings, as in clip.dim.")
+    if kind == "attention":
+        heads = heads or math.gcd(HEADS, dim)
+        if dim % heads:
+            raise InputError(f"{heads} heads cannot share {dim} dimensions equally. Give a divisor of {dim}.")
+        return AttentionMatcher(dim, heads, inputs=inputs, scale=scale)
+    width = hidden or dim
+    image, text = (side(dim, width) for side in SIDES[kind])
+    settings = {"hidden": width} if kind == "mlp" else {}
+    return ProjectionMatcher(kind, dim, image, text, inputs=inputs, scale=scale, settings=settings)
+
+
+def _check(kind: str, hidden: int | None, heads: int | None, inputs: str) -> None:
+    for name, value, owner in (("hidden", hidden, "mlp"), ("heads", heads, "attention")):
+        if value is not None and (kind != owner or value < 1):
+            raise InputError(f"{name} is {value} for the matcher {kind!r}: give 1 or more, and for {owner!r} alone.")
+    if inputs not in ("unit", "raw"):
+        raise InputError(f"inputs is {inputs!r}: give 'unit' for embeddings of length one, or 'raw'.")

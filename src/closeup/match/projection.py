@@ -1,0 +1,96 @@
+"""Matchers that make new embeddings of both: the cosine of what one side makes of regions and one of texts.
+
+    e = image side (region)        identity, a linear layer, or two layers, each followed by tanh
+    t = text side (text)           likewise
+    score = sigmoid(cos(e, t))     plain for the cosine matcher
+
+Source: FG-CLIP (Bianchi et al., ``lorebianchi98/FG-CLIP`` ``src/model.py``, class MLPs), its linear and MLP matchers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from closeup.match.cosine import check_widths
+from closeup.match.matcher import Inputs, Matcher, Normalisation
+
+
+class ProjectionMatcher(Matcher):
+    """Compares by the cosine of two sides' outputs, modules from ``dim`` to one common width; ``nn.Identity`` is one.
+
+    Args:
+        kind: As in ``Matcher``.
+        dim: As in ``Matcher``.
+        image: What is made of regions.
+        text: What is made of texts.
+        squashed: Whether a sigmoid follows the cosine, so that scores lie between 0.27 and 0.73.
+        inputs: As in ``Matcher``.
+        scale: As in ``Matcher``.
+        settings: As in ``Matcher``.
+    """
+
+    def __init__(
+        self,
+        kind: str,
+        dim: int | None,
+        image: nn.Module,
+        text: nn.Module,
+        *,
+        squashed: bool = True,
+        inputs: Inputs = "unit",
+        scale: float | None = None,
+        settings: Mapping[str, int] | None = None,
+    ) -> None:
+        super().__init__(kind, dim, inputs=inputs, scale=scale, settings=settings)
+        self.image = image
+        self.text = text
+        self.squashed = squashed
+
+    def embed_regions(self, regions: Float[Tensor, "regions dim"]) -> Float[Tensor, "regions out"]:
+        """Return regions in the matcher's own space, of length one: a cosine there is what the matcher scores by."""
+        return F.normalize(self.image(self.taken(regions)), dim=1)
+
+    def embed_texts(self, texts: Float[Tensor, "texts dim"]) -> Float[Tensor, "texts out"]:
+        """Return texts in the matcher's own space, of length one."""
+        return F.normalize(self.text(self.taken(texts)), dim=1)
+
+    def forward(
+        self, regions: Float[Tensor, "regions dim"], texts: Float[Tensor, "texts text_dim"]
+    ) -> Float[Tensor, "regions texts"]:
+        """Return the score of every region with every text: a cosine, -1 to 1, or its sigmoid."""
+        check_widths(regions.shape[1], texts.shape[1])
+        return self._finished(self.embed_regions(regions) @ self.embed_texts(texts).T)
+
+    def of_own(
+        self,
+        regions: Float[Tensor, "regions dim"],
+        captions: Float[Tensor, "regions captions text_dim"],
+        normalisation: Normalisation = "features",
+    ) -> Float[Tensor, "regions captions"]:
+        """Return the score of every region with captions of its own."""
+        check_widths(regions.shape[1], captions.shape[2])
+        texts = F.normalize(self.text(self.taken(captions)), dim=2 if normalisation == "features" else 1)
+        return self._finished(torch.einsum("rd,rcd->rc", self.embed_regions(regions), texts))
+
+    def _finished(self, cosines: Tensor) -> Tensor:
+        return cosines.sigmoid() if self.squashed else cosines
+
+
+def identity_side(dim: int, hidden: int) -> nn.Module:
+    """Return a side that leaves embeddings as they are."""
+    return nn.Identity()
+
+
+def linear_side(dim: int, hidden: int) -> nn.Module:
+    """Return a side of one linear layer."""
+    return nn.Sequential(nn.Linear(dim, dim))
+
+
+def mlp_side(dim: int, hidden: int) -> nn.Module:
+    """Return a side of two linear layers, ``hidden`` wide between them; tanh follows the last one too."""
+    return nn.Sequential(nn.Linear(dim, hidden), nn.Tanh(), nn.Linear(hidden, dim), nn.Tanh())

@@ -1,0 +1,31 @@
+"""A matcher in the place of the cosine: whether it fits a CLIP, how it is fed, and what a result tells of it."""
+
+from __future__ import annotations
+
+from closeup.errors import InputError
+from closeup.match import Matcher
+from closeup.models.clip import Clip
+
+
+def check_matcher(matcher: Matcher | None, clip: Clip) -> None:
+    """Raise InputError unless a matcher, if there is one, compares embeddings as wide as the CLIP's."""
+    if matcher is not None and matcher.dim not in (None, clip.dim):
+        raise InputError(
+            f"The matcher {matcher.name!r} compares embeddings of {matcher.dim} dimensions, and those of "
+            f"{clip.name!r} have {clip.dim}. Give the CLIP that it was trained on."
+        )
+
+
+def wants_unit(matcher: Matcher | None) -> bool:
+    """Return whether embeddings are to be L2-normalised: for the cosine, and for all but matchers of raw ones."""
+    return matcher is None or matcher.inputs == "unit"
+
+
+def scale_of(matcher: Matcher | None, clip: Clip) -> float:
+    """Return what raw scores are multiplied by before the softmax: the matcher's own scale, else CLIP's."""
+    return clip.logit_scale if matcher is None or matcher.scale is None else matcher.scale
+
+
+def told_of(matcher: Matcher | None) -> dict[str, str]:
+    """Return the settings by which a result tells its matcher; none for the cosine."""
+    return {} if matcher is None else {"matcher": matcher.name, "matcher_fingerprint": matcher.fingerprint}
