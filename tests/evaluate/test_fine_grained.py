@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from closeup.errors import InputError
-from closeup.evaluate.fine_grained import FineGrained, fine_grained, score_means
+from closeup.evaluate.fine_grained import FineGrained, rank_captions, score_means
 from goldens import Golden, cases
 
 NAN = float("nan")
@@ -24,7 +24,7 @@ def ragged(golden: Golden) -> list[Tensor]:
 def test_ranks_are_fg_clips(golden: Golden) -> None:
     scores, theirs = ragged(golden), golden["out/get_ranks/item_ranks"]
     for negatives in range(1, 11):
-        found, column = fine_grained(scores, negatives), theirs[:, negatives - 1]
+        found, column = rank_captions(scores, negatives), theirs[:, negatives - 1]
         assert found.ranks.tolist() == column[column > 0].tolist()
         assert found.left_out == int((column < 0).sum())
         assert len(found.ranks) >= 2  # with fewer the official code gives -1 in place of a mean
@@ -63,7 +63,7 @@ def test_ranks_agree_with_a_loop(rows: list[list[float]], negatives: int) -> Non
         if len(wrong) >= negatives:
             beaten = sum(each < right for each in wrong[:negatives])  # nothing is below NaN, nor NaN below anything
             expected.append(1 + negatives - beaten)
-    found = fine_grained([torch.tensor(row) for row in rows], negatives)
+    found = rank_captions([torch.tensor(row) for row in rows], negatives)
     assert found.ranks.tolist() == expected
     assert found.left_out == len(rows) - len(expected)
     if expected:
@@ -76,17 +76,17 @@ def test_ranks_agree_with_a_loop(rows: list[list[float]], negatives: int) -> Non
 def test_random_scores_have_the_rank_of_chance_and_equal_ones_the_worst() -> None:
     scores = torch.rand(20_000, 11, generator=torch.Generator().manual_seed(0))
     for negatives, chance in ((10, 6.0), (7, 4.5), (2, 2.0)):
-        found = fine_grained(list(scores), negatives)
+        found = rank_captions(list(scores), negatives)
         assert found.chance == chance
         assert found.mean == pytest.approx(chance, abs=0.1)
-        assert fine_grained([torch.full((11,), 0.3)], negatives).mean == negatives + 1
+        assert rank_captions([torch.full((11,), 0.3)], negatives).mean == negatives + 1
 
 
 def test_the_order_of_wrong_captions_matters_only_where_some_are_left() -> None:
     row = torch.tensor([0.5, 0.1, 0.2, 0.9])
-    assert fine_grained([row], 2).ranks.tolist() == [1]
-    assert fine_grained([row[[0, 3, 2, 1]]], 2).ranks.tolist() == [2]
-    assert fine_grained([row], 3).ranks.tolist() == fine_grained([row[[0, 3, 2, 1]]], 3).ranks.tolist()
+    assert rank_captions([row], 2).ranks.tolist() == [1]
+    assert rank_captions([row[[0, 3, 2, 1]]], 2).ranks.tolist() == [2]
+    assert rank_captions([row], 3).ranks.tolist() == rank_captions([row[[0, 3, 2, 1]]], 3).ranks.tolist()
 
 
 def test_medians_by_name() -> None:
@@ -106,7 +106,7 @@ def test_means_of_scores_are_of_the_captions_that_were_asked() -> None:
 
 def test_summary_tells_what_the_figures_mean() -> None:
     scores = [torch.tensor([0.5, 0.1, 0.3]), torch.tensor([0.7, 0.8, 0.5]), torch.tensor([0.0, 0.0])]
-    assert fine_grained(scores, 2).summary() == {
+    assert rank_captions(scores, 2).summary() == {
         "mean_rank": 1.5,
         "median_rank": 1.5,
         "top1": 0.5,
@@ -116,13 +116,13 @@ def test_summary_tells_what_the_figures_mean() -> None:
         "left_out": 1,
         "ties": "against",
     }
-    nothing = fine_grained(scores, 9)
+    nothing = rank_captions(scores, 9)
     assert nothing.summary()["mean_rank"] is None
     assert math.isnan(nothing.mean) and math.isnan(nothing.median())
 
 
 def test_unusable_input_is_refused_with_the_value() -> None:
     with pytest.raises(InputError, match="negatives is 0"):
-        fine_grained([torch.ones(3)], 0)
+        rank_captions([torch.ones(3)], 0)
     with pytest.raises(InputError, match="item 1 has no scores"):
-        fine_grained([torch.ones(3), torch.ones(0)], 1)
+        rank_captions([torch.ones(3), torch.ones(0)], 1)

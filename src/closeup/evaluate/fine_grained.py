@@ -77,7 +77,7 @@ class FineGrained:
         }
 
 
-def fine_grained(scores: Sequence[Float[Tensor, " _"]], negatives: int) -> FineGrained:
+def rank_captions(scores: Sequence[Float[Tensor, " _"]], negatives: int) -> FineGrained:
     """Return the rank of every item's right caption among it and its first ``negatives`` wrong ones.
 
     An item's scores are those of its captions, the right one first, then any number of wrong ones in their order. The
@@ -108,13 +108,13 @@ class ScoreMeans:
 
 
 def score_means(scores: Sequence[Float[Tensor, " _"]], negatives: int, *, beyond: bool = False) -> ScoreMeans:
-    """Return how far apart scores of right and wrong captions lie, over the items that ``fine_grained`` ranks.
+    """Return how far apart scores of right and wrong captions lie, over the items that ``rank_captions`` ranks.
 
     With ``beyond`` the wrong captions beyond the first ``negatives`` take part too, as in FG-CLIP's code. NaN where no
     item has as many.
 
     Raises:
-        InputError: as ``fine_grained``.
+        InputError: as ``rank_captions``.
     """
     asked = _asked(scores, negatives)
     if not asked:

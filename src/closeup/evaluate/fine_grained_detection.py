@@ -14,7 +14,7 @@ from torchvision.ops import box_iou
 from closeup.errors import InputError, suggest
 from closeup.evaluate.described_objects import OVERLAP, Answer, Asked, Objects
 from closeup.evaluate.detection import AveragePrecision
-from closeup.evaluate.fine_grained import FineGrained, fine_grained
+from closeup.evaluate.fine_grained import FineGrained, rank_captions
 
 UNASKED = ("count", "skip", "skip-images")
 """What becomes of objects whose caption the detector was not asked for in their image.
@@ -42,7 +42,7 @@ class FoundObjects:
 
     def ranks(self) -> FineGrained:
         """Return the rank of each object's right caption."""
-        ranked = fine_grained(list(self.scores), self.scores.shape[1] - 1)
+        ranked = rank_captions(list(self.scores), self.scores.shape[1] - 1)
         return FineGrained(ranked.ranks, ranked.negatives, self.left_out)
 
 

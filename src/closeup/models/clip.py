@@ -335,8 +335,9 @@ class Clip:
         size: int | Size | None = None,
         crop: CropPolicy | None = None,
         batch: int = 8,
+        normalize: bool = True,
     ) -> list[Embeddings]:
-        """Return one L2-normalised embedding per region, one tensor per image, in the joint space.
+        """Return one embedding per region, one tensor per image, in the joint space; L2-normalised unless told not to.
 
         See ``encode_regions.encode_regions``, which this calls with the model's own settings.
         """
@@ -351,6 +352,7 @@ class Clip:
             size=size,
             crop=crop,
             batch=batch,
+            normalize=normalize,
         )
 
     def _ready(self, images: Images, *, native: bool = False) -> Float[Tensor, "batch 3 rows cols"]:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
 from numbers import Integral
 from pathlib import Path
+from types import MappingProxyType
 from typing import Protocol, TypeAlias, TypeVar, runtime_checkable
 
 import numpy as np
@@ -55,8 +56,10 @@ MaskStack: TypeAlias = Tensor | np.ndarray | Sequence[Tensor | np.ndarray]
 
 Item = TypeVar("Item")
 
-CROP_POLICIES = {"pad": "longest-pad-centre", "squash": "squash"}
-"""The preprocessing of each ``CropPolicy.shape``."""
+CROP_POLICIES: Mapping[str, str | None] = MappingProxyType(
+    {"pad": "longest-pad-centre", "squash": "squash", "own": None}
+)
+"""The preprocessing of each ``CropPolicy.shape``; None is the model's own."""
 
 
 @runtime_checkable
@@ -115,8 +118,9 @@ def encode_regions(
     size: int | Size | None = None,
     crop: CropPolicy | None = None,
     batch: int = 8,
+    normalize: bool = True,
 ) -> list[Embeddings]:
-    """Return one L2-normalised embedding per region, one tensor per image.
+    """Return one embedding per region, one tensor per image.
 
     Args:
         clip: The model.
@@ -134,6 +138,8 @@ def encode_regions(
         crop: How regions are cut out (None: as CLIPSelf's teacher does, and with masks as OVSeg does); its ``masked``
             is set by ``how``.
         batch: Images (of equal canvas) encoded at a time; eight times as many crops.
+        normalize: Whether embeddings have unit length, or that which the tower gives them, as matchers want; those of
+            ``dense`` are then means of a map that is not normalised either.
 
     For ``dense`` an image keeps its shape, each side rounded to whole patches, so that there is no pad that
     could enter a region, and only images of equal canvas share a batch: an image's embeddings do not depend
@@ -152,15 +158,15 @@ def encode_regions(
     check_batch_size(batch)
     regions = _opened(images, boxes, masks, grid, how)
     if how == "dense":
-        return _encode_dense(clip, regions, route, size, batch)
+        return _encode_dense(clip, regions, route, size, batch, normalize)
     if how == "mask-token":
-        return _encode_tokens(clip, regions, size, batch)
+        return _encode_tokens(clip, regions, size, batch, normalize)
     if how not in MASKED:
-        return _encode_crops(clip, regions, replace(crop or CropPolicy(), masked=False), size, 8 * batch)
+        return _encode_crops(clip, regions, replace(crop or CropPolicy(), masked=False), size, 8 * batch, normalize)
     policy = replace(crop or OVSEG, masked=True)
     if how == "masked-crop" and policy.resize == "antialias":
-        return _encode_crops(clip, regions, policy, size, 8 * batch)
-    return _encode_masked(clip, regions, policy, size, 8 * batch, prompted=how == "mask-prompt")
+        return _encode_crops(clip, regions, policy, size, 8 * batch, normalize)
+    return _encode_masked(clip, regions, policy, size, 8 * batch, normalize, prompted=how == "mask-prompt")
 
 
 def check_batch_size(batch: int) -> None:
@@ -170,15 +176,21 @@ def check_batch_size(batch: int) -> None:
 
 
 def _encode_dense(
-    clip: Encoder, regions: Iterable[Regions], route: str | Route, size: int | Size | None, batch: int
+    clip: Encoder,
+    regions: Iterable[Regions],
+    route: str | Route,
+    size: int | Size | None,
+    batch: int,
+    normalize: bool,
 ) -> list[Embeddings]:
     done: dict[int, Embeddings] = {}
     waiting: defaultdict[Size, list[tuple[int, Regions, Tensor, Placement]]] = defaultdict(list)
 
     def encode(group: list[tuple[int, Regions, Tensor, Placement]]) -> None:
-        maps = clip.encode_dense(torch.stack([tensor for _, _, tensor, _ in group]), route=route)
+        maps = clip.encode_dense(torch.stack([tensor for _, _, tensor, _ in group]), route=route, normalize=normalize)
         for features, (index, region, _, placement) in zip(maps, group, strict=True):
-            done[index] = _pool(features, region, placement, clip.patch)
+            pooled = _pool(features, region, placement, clip.patch)
+            done[index] = F.normalize(pooled, dim=1) if normalize else pooled
         group.clear()
 
     for index, region in enumerate(regions):
@@ -196,15 +208,19 @@ def _encode_dense(
 def _pool(features: Float[Tensor, "dim rows cols"], region: Regions, placement: Placement, patch: int) -> Embeddings:
     if region.masks is not None:
         cells = masks_to_cells(region.masks, placement, patch).to(features.device)
-        return F.normalize(pool_masks(features[None], [cells])[0], dim=1)
+        return pool_masks(features[None], [cells])[0]
     boxes = placement.boxes_to_canvas(region.boxes) / patch if region.boxes is not None else torch.zeros(0, 4)
     left, top, right, bottom = (edge / patch for edge in placement.content)
-    pooled = pool_boxes(features[None], [boxes], extents=[(left, top, right, bottom)])
-    return F.normalize(pooled[0], dim=1)
+    return pool_boxes(features[None], [boxes], extents=[(left, top, right, bottom)])[0]
 
 
 def _encode_crops(
-    clip: Encoder, regions: Iterable[Regions], policy: CropPolicy, size: int | Size | None, batch: int
+    clip: Encoder,
+    regions: Iterable[Regions],
+    policy: CropPolicy,
+    size: int | Size | None,
+    batch: int,
+    normalize: bool,
 ) -> list[Embeddings]:
     counts: list[int] = []
 
@@ -214,7 +230,7 @@ def _encode_crops(
             for cut in crop_regions(region.picture, region.boxes, region.masks, policy, mean=clip.mean):
                 yield clip.preprocess(cut, policy=CROP_POLICIES[policy.shape], size=size)[0]
 
-    parts = [clip.encode_image(torch.stack(chunk), normalize=True) for chunk in _chunks(tensors(), batch)]
+    parts = [clip.encode_image(torch.stack(chunk), normalize=normalize) for chunk in _chunks(tensors(), batch)]
     embeddings = torch.cat(parts) if parts else torch.zeros(0, clip.dim, device=clip.device)
     return list(torch.split(embeddings, counts))
 
@@ -225,6 +241,7 @@ def _encode_masked(
     policy: CropPolicy,
     size: int | Size | None,
     batch: int,
+    normalize: bool,
     *,
     prompted: bool,
 ) -> list[Embeddings]:
@@ -248,14 +265,16 @@ def _encode_masked(
     for chunk in _chunks(cuts(), batch):
         crops, shown = (torch.stack(column) for column in zip(*chunk, strict=True))
         if prompted:
-            parts.append(clip.encode_masked(crops, shown, normalize=True))
+            parts.append(clip.encode_masked(crops, shown, normalize=normalize))
         else:
-            parts.append(clip.encode_image(crops, normalize=True))
+            parts.append(clip.encode_image(crops, normalize=normalize))
     embeddings = torch.cat(parts) if parts else torch.zeros(0, clip.dim, device=clip.device)
     return list(torch.split(embeddings, counts))
 
 
-def _encode_tokens(clip: Encoder, regions: Iterable[Regions], size: int | Size | None, batch: int) -> list[Embeddings]:
+def _encode_tokens(
+    clip: Encoder, regions: Iterable[Regions], size: int | Size | None, batch: int, normalize: bool
+) -> list[Embeddings]:
     found: list[Embeddings] = []
     for group in _chunks(regions, batch):
         placed = [clip.preprocess(region.picture, policy="squash", size=size) for region in group]
@@ -264,7 +283,7 @@ def _encode_tokens(clip: Encoder, regions: Iterable[Regions], size: int | Size |
             for region, (_, placement) in zip(group, placed, strict=True)
             if region.masks is not None
         ]
-        found += clip.encode_mask_tokens(torch.stack([tensor for tensor, _ in placed]), cells, normalize=True)
+        found += clip.encode_mask_tokens(torch.stack([tensor for tensor, _ in placed]), cells, normalize=normalize)
     return found
 
 
