@@ -126,7 +126,7 @@ def test_the_twelve_figures_without_detections_or_objects() -> None:
     one, label, score = torch.tensor([[0.0, 0, 40, 40]]), torch.tensor([0]), torch.ones(1)
     missed = scored([(one, label, nothing, unlabelled, unscored)]).figures()
     assert missed["ap"] == missed["ar100"] == missed["ap_medium"] == 0
-    assert np.isnan(missed["ap_small"]) and np.isnan(missed["ar_large"])
+    assert np.isnan([missed["ap_small"], missed["ar_large"]]).all()
     assert all(np.isnan(value) for value in scored([(nothing, unlabelled, one, label, score)]).figures().values())
 
 

@@ -17,7 +17,9 @@ NAN = float("nan")
 
 
 def ragged(golden: Golden) -> list[Tensor]:
-    return [row[:length] for row, length in zip(golden["in/score_lists"], golden["in/score_lens"].tolist(), strict=True)]
+    return [
+        row[:length] for row, length in zip(golden["in/score_lists"], golden["in/score_lens"].tolist(), strict=True)
+    ]
 
 
 @pytest.mark.parametrize("golden", cases("fgovd_ranks"))
@@ -118,7 +120,8 @@ def test_summary_tells_what_the_figures_mean() -> None:
     }
     nothing = rank_captions(scores, 9)
     assert nothing.summary()["mean_rank"] is None
-    assert math.isnan(nothing.mean) and math.isnan(nothing.median())
+    assert math.isnan(nothing.mean)
+    assert math.isnan(nothing.median())
 
 
 def test_unusable_input_is_refused_with_the_value() -> None:

@@ -164,7 +164,9 @@ def test_ranks_agree_with_a_plain_loop(seed: int) -> None:
             rows = [each for each in given if (each.image, each.captions[0]) == (image.image, right)]
             rank = 4
             if rows:
-                scored = sorted(zip(rows[0].scores.tolist(), rows[0].boxes.tolist(), strict=True), key=lambda r: -max(r[0]))
+                scored = sorted(
+                    zip(rows[0].scores.tolist(), rows[0].boxes.tolist(), strict=True), key=lambda r: -max(r[0])
+                )
                 kept: list[tuple[list[float], list[float]]] = []
                 for scores, guess in scored:
                     if all(overlap(guess, other) <= 0.5 for _, other in kept):
@@ -226,7 +228,7 @@ def test_what_does_not_fit_is_said() -> None:
         Answer("a", (1,), torch.zeros(1, 4), torch.full((1, 1), math.nan))
     with pytest.raises(InputError, match="negatives is 0"):
         find_objects(objects, [], 0)
-    with pytest.raises(InputError, match="'skipp'.*Did you mean 'skip'"):
+    with pytest.raises(InputError, match=r"'skipp'.*Did you mean 'skip'"):
         find_objects(objects, [good], 2, unasked="skipp")
     with pytest.raises(InputError, match="Unknown rule"):
         find_objects(objects, [good], 2, unasked="skip-images")

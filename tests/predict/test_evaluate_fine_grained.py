@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import PIL.Image
 import pytest
@@ -179,7 +180,7 @@ def test_every_region_encoder_ranks_its_own_embeddings(clip: Clip, reader: TinyR
             continue
         regions: Embeddings | None = None
         if how != "crop":
-            shapes = {"boxes": [record.boxes]} if how == "dense" else {"masks": [record.masks]}
+            shapes: dict[str, Any] = {"boxes": [record.boxes]} if how == "dense" else {"masks": [record.masks]}
             crop = OVSEG if how == "masked-crop" else None
             (regions,) = clip.encode_regions([record.image], how=how, crop=crop, **shapes)
         for row, said in enumerate(record.descriptions):
@@ -194,9 +195,10 @@ def test_every_region_encoder_ranks_its_own_embeddings(clip: Clip, reader: TinyR
 
 def test_a_matcher_sees_the_map_as_the_tower_gives_it(clip: Clip, reader: TinyReader) -> None:
     matcher = Bilinear(clip.dim)
-    record = reader[0]
+    record, boxes = reader[0], reader[0].boxes
+    assert boxes is not None
     item = evaluate_fine_grained(clip, reader, negatives=2, matcher=matcher, how="dense", limit=1).items[0]
-    (regions,) = clip.encode_regions([record.image], boxes=[record.boxes], normalize=False)
+    (regions,) = clip.encode_regions([record.image], boxes=[boxes], normalize=False)
     texts = clip.encode_text([item.description.right, *item.description.wrong[:2]], normalize=False)
     with torch.no_grad():
         torch.testing.assert_close(item.scores, matcher(regions[:1], texts)[0], atol=1e-4, rtol=1e-4)
@@ -244,8 +246,9 @@ def test_fewer_wrong_captions_need_no_second_run(clip: Clip, reader: TinyReader)
 def test_templates_are_averaged_as_the_tower_gives_them(clip: Clip, reader: TinyReader) -> None:
     templates = Templates("two", "", ("{}", "a photo: {}"))
     report = evaluate_fine_grained(clip, reader, negatives=2, templates=templates, limit=1, how="dense")
-    record, item = reader[0], report.items[0]
-    (regions,) = clip.encode_regions([record.image], boxes=[record.boxes])
+    record, item, boxes = reader[0], report.items[0], reader[0].boxes
+    assert boxes is not None
+    (regions,) = clip.encode_regions([record.image], boxes=[boxes])
     for score, text in zip(item.scores, (item.description.right, *item.description.wrong), strict=False):
         mean = clip.encode_text([text, f"a photo: {text}"], normalize=False).mean(dim=0)
         torch.testing.assert_close(score, F.normalize(mean, dim=0) @ regions[0], atol=1e-5, rtol=0)
@@ -282,7 +285,7 @@ def test_report_is_fit_for_json(clip: Clip, reader: TinyReader) -> None:
 class Bare(TinyReader):
     """Records of which something is taken away."""
 
-    def __init__(self, **gone: None | tuple[()]) -> None:
+    def __init__(self, **gone: tuple[()] | None) -> None:
         super().__init__(3)
         self.records = [
             Record(
@@ -304,7 +307,7 @@ def test_what_does_not_fit_is_said(clip: Clip, reader: TinyReader) -> None:
         evaluate_fine_grained(clip, reader, negatives=2, how="dense", scale=1.5)
     with pytest.raises(InputError, match="enlarge is -1"):
         evaluate_fine_grained(clip, reader, negatives=2, scale=-1.0)
-    with pytest.raises(InputError, match="bilinear.* 5 dimensions"):
+    with pytest.raises(InputError, match=r"bilinear.* 5 dimensions"):
         evaluate_fine_grained(clip, reader, negatives=2, matcher=Bilinear(5))
     with pytest.raises(InputError, match="batch is 0"):
         evaluate_fine_grained(clip, reader, negatives=2, batch=0)

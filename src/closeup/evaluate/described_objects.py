@@ -6,7 +6,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 
-import torch
 from jaxtyping import Float
 from torch import Tensor
 from torchvision.ops import nms
@@ -123,7 +122,7 @@ class Asked:
         right, *wrong = answer.captions
         if (expected := wanted.get((answer.image, right))) is None:
             raise InputError(
-                f"There is an answer for {right!r} in image {answer.image!r}, where no object has that right caption and "
+                f"There is an answer for {right!r} in image {answer.image!r}, where no object has that caption and "
                 f"{self._negatives} wrong ones. Give the answers for the objects that are measured."
             )
         if tuple(wrong) != expected:

@@ -162,7 +162,8 @@ class AveragePrecision:
     def _evaluated(
         self, sizes: Sequence[str]
     ) -> tuple[
-        Float[np.ndarray, "thresholds recalls classes sizes limits"], Float[np.ndarray, "thresholds classes sizes limits"]
+        Float[np.ndarray, "thresholds recalls classes sizes limits"],
+        Float[np.ndarray, "thresholds classes sizes limits"],
     ]:
         """Return precision at each recall, and recall; -1 where a class has no objects."""
         numbers = range(1, len(self.names) + 1)
@@ -171,7 +172,9 @@ class AveragePrecision:
         document = {"images": self._images(), "categories": categories}
         truth = COCO({**document, "annotations": self._truth})
         # It writes into what it is given, and does not take nothing.
-        found = truth.loadRes([dict(row) for row in self._found]) if self._found else COCO({**document, "annotations": []})
+        found = (
+            truth.loadRes([dict(row) for row in self._found]) if self._found else COCO({**document, "annotations": []})
+        )
         groups = [list(numbers[first : first + GROUP]) for first in range(0, len(numbers), GROUP)]
         parts = [self._evaluated_group(group, truth, found, len(sizes)) for group in groups]
         precisions, recalls = zip(*parts, strict=True)
@@ -180,7 +183,8 @@ class AveragePrecision:
     def _evaluated_group(
         self, categories: list[int], truth: COCO, found: COCO, sizes: int
     ) -> tuple[
-        Float[np.ndarray, "thresholds recalls classes sizes limits"], Float[np.ndarray, "thresholds classes sizes limits"]
+        Float[np.ndarray, "thresholds recalls classes sizes limits"],
+        Float[np.ndarray, "thresholds classes sizes limits"],
     ]:
         lvis = self._pictures[0] is not None
         run = COCOeval_faster(truth, found, "segm" if self.masks else "bbox", lvis_style=lvis)

@@ -57,7 +57,7 @@ class FineGrained:
         count = len(self.ranks)
         if not count:
             return float("nan")
-        ordered = self.ranks.sort().values.tolist()
+        ordered: list[int] = self.ranks.sort().values.tolist()
         if which == "middle":
             return (ordered[(count - 1) // 2] + ordered[count // 2]) / 2
         return float(ordered[min(count // 2 + (which == "fg-ovd"), count - 1)])

@@ -148,7 +148,7 @@ def caption_precision(
     return CaptionPrecision(metric.figures(), len(counted), total, asked.left_out, asked.unasked)
 
 
-def _matched(answer: Answer, box: Float[Tensor, "4"]) -> Float[Tensor, " captions"] | None:
+def _matched(answer: Answer, box: Float[Tensor, 4]) -> Float[Tensor, " captions"] | None:
     """Return the scores of the best box that overlaps a true one; None where there is none."""
     overlaps = box_iou(answer.boxes.float(), box[None].to(answer.boxes).float())[:, 0]
     rows = (overlaps > OVERLAP).nonzero()[:, 0]

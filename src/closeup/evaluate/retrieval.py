@@ -21,7 +21,7 @@ ImageRows: TypeAlias = Float[Tensor, "images image_dim"]
 TextRows: TypeAlias = Float[Tensor, "texts text_dim"]
 
 Score: TypeAlias = Callable[[Tensor, Tensor], Tensor]
-"""A score of every image with every text, ``(images, dim), (texts, text_dim) -> (images, texts)``, such as a matcher."""
+"""A score of every image with every text: ``(images, dim), (texts, text_dim) -> (images, texts)``, as a matcher's."""
 
 BLOCK = 1024
 """Rows of the similarity matrix that are held at once: COCO's 5,000 x 25,000 pairs never all exist."""

@@ -106,7 +106,9 @@ def evaluate_fine_grained(
         if on_progress is not None:
             on_progress(done, count)
     if not items:
-        raise DataError(f"None of {count} records describes a region, so there is nothing to rank. Give FG-OVD's files.")
+        raise DataError(
+            f"None of {count} records describes a region, so there is nothing to rank. Give FG-OVD's files."
+        )
     return FineGrainedReport(
         items=tuple(items),
         negatives=negatives,
@@ -183,9 +185,7 @@ def _scored(
     ]
 
 
-def _cosines(
-    regions: Embeddings, captions: Float[Tensor, "count captions dim"]
-) -> Float[Tensor, "count captions"]:
+def _cosines(regions: Embeddings, captions: Float[Tensor, "count captions dim"]) -> Float[Tensor, "count captions"]:
     return torch.einsum("nd,njd->nj", normalize(regions, dim=1), normalize(captions, dim=2))
 
 

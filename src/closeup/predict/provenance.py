@@ -86,7 +86,7 @@ def describe_captions(
     image_size: Size,
     **settings: Setting,
 ) -> Provenance:
-    """Write down what made a result by captions, each of which is its own word and keeps the length of its embedding."""
+    """Write down what made a result by captions, each a word of its own that keeps the length of its embedding."""
     return Provenance(
         model=clip.name,
         fingerprint=clip.fingerprint,

@@ -45,8 +45,8 @@ class CropPolicy:
     """What masked-out pixels become: the model's mean colour, which normalises to zero, or black."""
 
     shape: Shape = "pad"
-    """What the model's preprocess does with the crop: keep its aspect ratio and pad around it, squash it, or what the
-    model was trained to see, which of most is the middle of the crop, cut out of its short side's square."""
+    """What the model's preprocess does with the crop: keep its aspect ratio and pad around it, squash it, or what is its
+    own with whole pictures, which mostly is to see the middle, a square as wide as the short side."""
 
     masked: bool = False
     """Whether pixels outside the region's mask are replaced by the fill."""
@@ -140,8 +140,8 @@ def crop_corners(
     """Return the whole pixels, x0, y0, x1, y1, that are cut for each box.
 
     The box is enlarged about its centre, clipped to the image, and its corners are rounded to the nearest whole pixel,
-    halves to the even one, as PIL's ``crop`` does with CLIPSelf's boxes, truncated, or moved outward. A box that would round to
-    nothing, or that lies outside the image, gets the nearest pixel inside.
+    halves to the even one, as PIL's ``crop`` does with CLIPSelf's boxes, truncated, or moved outward. A box that would
+    round to nothing, or that lies outside the image, gets the nearest pixel inside.
 
     Args:
         boxes: In pixels of the image.
