@@ -45,15 +45,15 @@ class CropPolicy:
     """What masked-out pixels become: the model's mean colour, which normalises to zero, or black."""
 
     shape: Shape = "pad"
-    """What the model's preprocess does with the crop: keep its aspect ratio and pad around it, squash it, or what is its
-    own with whole pictures, which mostly is to see the middle, a square as wide as the short side."""
+    """What the model's preprocess does with the crop: keep its aspect ratio and pad around it, squash it, or what is
+    its own with whole pictures, mostly to see the middle: a square as wide as the short side."""
 
     masked: bool = False
     """Whether pixels outside the region's mask are replaced by the fill."""
 
     corners: Corners = "round"
-    """How the box becomes whole pixels: to the nearest one, cut towards the top left, as OVSeg does, or every pixel that
-    it touches, as FG-CLIP does."""
+    """How the box becomes whole pixels: to the nearest one, cut towards the top left, as OVSeg does, or outward to
+    every pixel that it touches, as FG-CLIP does."""
 
     resize: Resize = "antialias"
     """How a crop comes to its size: by PIL's filter, which averages what it shrinks, or bicubic between the four
