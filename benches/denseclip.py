@@ -10,7 +10,6 @@ import tempfile
 from pathlib import Path
 
 import torch
-from closeup.heads.operations import count_operations
 
 from benches.common import compare, finish
 from closeup.data.class_lists import class_names
@@ -20,6 +19,7 @@ from closeup.heads.dense_predictor import (
     new_dense_predictor,
     save_dense_predictor,
 )
+from closeup.heads.operations import count_operations
 from closeup.models import Clip, load
 
 

@@ -57,6 +57,14 @@ def encode(plane: Tensor) -> dict[str, Any]:
 
 def official(given: list[Picture], drawn: list[tuple[Tensor, Tensor]] | None = None) -> tuple[np.ndarray, np.ndarray]:
     """Return pycocotools' AP and AP50 of each class, by boxes or by the masks drawn of them."""
+    precision = evaluated(given, drawn).eval["precision"][:, :, :, 0, -1]
+    table = precision.mean(axis=1)
+    table[(precision < 0).any(axis=1)] = np.nan
+    return table.mean(axis=0), table[0]
+
+
+def evaluated(given: list[Picture], drawn: list[tuple[Tensor, Tensor]] | None = None) -> COCOeval:
+    """Return pycocotools' evaluation, done."""
     truth: list[dict[str, Any]] = []
     found: list[dict[str, Any]] = []
     for number, (true, labels, guesses, said, scores) in enumerate(given, start=1):
@@ -84,10 +92,8 @@ def official(given: list[Picture], drawn: list[tuple[Tensor, Tensor]] | None = N
         run = COCOeval(coco, coco.loadRes(found), "bbox" if drawn is None else "segm")
         run.evaluate()
         run.accumulate()
-    precision = run.eval["precision"][:, :, :, 0, -1]
-    table = precision.mean(axis=1)
-    table[(precision < 0).any(axis=1)] = np.nan
-    return table.mean(axis=0), table[0]
+        run.summarize()
+    return run
 
 
 def scored(given: list[Picture]) -> AveragePrecision:
@@ -106,6 +112,22 @@ def test_figures_are_those_of_pycocotools(seed: int) -> None:
     assert np.isnan(found.ap50[3]), "no snow is true"
     assert found.mean() == pytest.approx(np.nanmean(ap50))
     assert found.mean([True, False, True, True], at50=False) == pytest.approx((ap[0] + ap[2]) / 2)
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_the_twelve_figures_are_those_of_pycocotools(seed: int) -> None:
+    given = pictures(seed)
+    stats = evaluated(given).stats
+    np.testing.assert_allclose(list(scored(given).figures().values()), np.where(stats < 0, np.nan, stats), atol=1e-6)
+
+
+def test_the_twelve_figures_without_detections_or_objects() -> None:
+    nothing, unlabelled, unscored = torch.zeros(0, 4), torch.zeros(0, dtype=torch.long), torch.zeros(0)
+    one, label, score = torch.tensor([[0.0, 0, 40, 40]]), torch.tensor([0]), torch.ones(1)
+    missed = scored([(one, label, nothing, unlabelled, unscored)]).figures()
+    assert missed["ap"] == missed["ar100"] == missed["ap_medium"] == 0
+    assert np.isnan([missed["ap_small"], missed["ar_large"]]).all()
+    assert all(np.isnan(value) for value in scored([(nothing, unlabelled, one, label, score)]).figures().values())
 
 
 def test_what_is_true_and_found_alike_scores_one() -> None:
@@ -334,6 +356,15 @@ def test_real_lvis_in_three_groups_of_classes() -> None:
     for frequency in "rcf":
         group = [each == frequency for each in reader.frequencies]
         assert result.mean(group, at50=False) == pytest.approx(np.nanmean(expected[group]), abs=1e-6)
+
+
+def test_the_twelve_figures_are_cocos_alone() -> None:
+    with pytest.raises(InputError, match="no picture"):
+        AveragePrecision(NAMES).figures()
+    metric = AveragePrecision(NAMES)
+    metric.add(*pictures(0, 1)[0], federated=Federated())
+    with pytest.raises(InputError, match="LVIS"):
+        metric.figures()
 
 
 def test_pictures_are_scored_by_one_set_of_rules() -> None:

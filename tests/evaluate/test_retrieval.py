@@ -65,6 +65,49 @@ def test_order_and_length_of_embeddings_change_nothing(seed: int) -> None:
     assert retrieval_recall(images * 3, texts[mixed], owner[mixed]) == retrieval_recall(images, texts, owner)
 
 
+def bent(images: Tensor, texts: Tensor) -> Tensor:
+    """Score without lengths, of images and texts of different widths: one pair at a time would give the same."""
+    return (images[:, None, :3].exp() - texts[None, :, :3]).abs().sum(dim=2).neg()
+
+
+@given(seed=st.integers(0, 10_000))
+@settings(max_examples=40, deadline=None)
+def test_any_score_ranks_as_a_loop_over_pairs(seed: int) -> None:
+    images, texts, owner = drawn(seed)
+    texts = texts[:, :3] * 2  # neither of unit length nor as wide as the images
+
+    def pair(i: int, t: int) -> float:
+        return float(bent(images[i : i + 1], texts[t : t + 1]))
+
+    rows, columns = range(len(images)), range(len(texts))
+    back = [sum(pair(i, t) >= pair(int(owner[t]), t) for i in rows) for t in columns]
+    forward = []
+    for i in sorted(set(owner.tolist())):
+        best = max(pair(i, t) for t in columns if owner[t] == i)
+        forward.append(1 + sum(pair(i, t) >= best for t in columns if owner[t] != i))
+    assert text_to_image_ranks(images, texts, owner, bent).tolist() == back
+    assert image_to_text_ranks(images, texts, owner, bent).tolist() == forward
+    recall = retrieval_recall(images, texts, owner, ks=(1, 5), score=bent)
+    assert recall.text_to_image == tuple(sum(rank <= k for rank in back) / len(back) for k in (1, 5))
+    assert recall.image_to_text == tuple(sum(rank <= k for rank in forward) / len(forward) for k in (1, 5))
+
+
+def test_a_score_sees_small_blocks_and_no_gradients(monkeypatch: pytest.MonkeyPatch) -> None:
+    images, texts, owner = drawn(5)
+    whole = retrieval_recall(images, texts, owner, score=bent)
+    seen: list[tuple[int, int]] = []
+
+    def watched(some: Tensor, others: Tensor) -> Tensor:
+        seen.append((len(some), len(others)))
+        found = bent(some, others)
+        assert not found.requires_grad
+        return found
+
+    monkeypatch.setattr(retrieval, "BLOCK", 3)
+    assert retrieval_recall(images.requires_grad_(), texts, owner, score=watched) == whole
+    assert max(max(sizes) for sizes in seen) == 3
+
+
 def test_perfect_is_1_and_a_collapsed_model_is_0() -> None:
     same = torch.ones(20, 4)
     good = retrieval_recall(torch.eye(20), torch.eye(20), torch.arange(20))
@@ -91,5 +134,7 @@ def test_unusable_input_is_refused_with_the_value() -> None:
         retrieval_recall(images, texts, owner.clamp(max=-1))
     with pytest.raises(InputError, match="no caption"):
         retrieval_recall(images, texts[:0], owner[:0])
+    with pytest.raises(InputError, match="shape"):
+        retrieval_recall(images, texts, owner, score=lambda some, others: torch.zeros(len(some)))
     with pytest.raises(InputError, match="ks="):
         retrieval_recall(images, texts, owner, ks=())

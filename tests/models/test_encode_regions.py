@@ -14,9 +14,11 @@ from torchvision.ops import roi_align
 
 from closeup._types import ImageLike
 from closeup.errors import InputError, ModelError
+from closeup.geometry import masks_to_boxes
 from closeup.models.clip import Clip
+from closeup.models.encode_regions import ENCODERS, MASKED
 from closeup.models.mask_prompt import give_prompts
-from closeup.regions import CropPolicy, crop_regions
+from closeup.regions import FG_CLIP, CropPolicy, crop_regions
 from closeup.regions.masked_crops import masked_crops
 from goldens import assert_close
 from tiny_clips import as_clip, eva_clip, picture, vit_clip
@@ -119,6 +121,33 @@ def test_crop_is_the_image_of_the_cut_out(clip: Clip) -> None:
         policy = CropPolicy(shape="squash")
         ours = clip.encode_regions(image, boxes=[[10, 5, 40, 25]], how="crop", crop=policy)[0]
         assert_close(ours, clip.encode_image(squashed[None], normalize=True), 1e-5)
+
+
+def test_fg_clips_crop_is_seen_as_any_picture_is(clip: Clip) -> None:
+    image = PIL.Image.fromarray(picture(50, 70).numpy())
+    (ours,) = clip.encode_regions(image, boxes=[[10.7, 5.2, 39.1, 15.9]], how="crop", crop=FG_CLIP)
+    tensor, _ = clip.preprocess(image.crop((10, 5, 40, 16)), policy="shortest-crop")
+    with torch.no_grad():
+        assert_close(ours, clip.encode_image(tensor[None], normalize=True), 1e-5)
+
+
+@pytest.mark.parametrize("how", ENCODERS)
+def test_embeddings_may_keep_their_length(how: str) -> None:
+    clip = vit_clip()
+    give_prompts(clip.tower, depth=2).tokens.data.normal_()
+    image, mask = picture(48, 64).numpy(), torch.zeros(2, 48, 64, dtype=torch.bool)
+    mask[0, 4:30, 8:50], mask[1] = True, True
+    regions: dict[str, Any] = {"masks": mask} if how in MASKED else {"boxes": masks_to_boxes(mask)}
+    (raw,) = clip.encode_regions(image, how=how, normalize=False, **regions)
+    (unit,) = clip.encode_regions(image, how=how, **regions)
+    assert float((raw.norm(dim=1) - 1).abs().min()) > 1e-3
+    if how != "dense":
+        assert_close(F.normalize(raw, dim=1), unit, 1e-5)
+        return
+    tensor, _ = clip.preprocess(image, policy="fit")
+    with torch.no_grad():
+        maps = clip.encode_dense(tensor[None], normalize=False)
+    assert_close(raw[1], maps[0].mean(dim=(1, 2)), 1e-5)
 
 
 def test_masked_crop_does_not_see_its_surroundings(clip: Clip) -> None:

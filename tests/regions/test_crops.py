@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import PIL.Image
 import pytest
@@ -8,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from closeup.errors import ConfigError, InputError
-from closeup.regions import CropPolicy, crop_regions
-from closeup.regions.crops import crop_corners
+from closeup.regions import FG_CLIP, CropPolicy, crop_regions
+from closeup.regions.crops import ROUNDING, crop_corners
 
 
 @pytest.fixture
@@ -113,3 +115,27 @@ def test_what_is_missing_is_named(image: PIL.Image.Image) -> None:
 def test_wrong_enlarge(value: float) -> None:
     with pytest.raises(ConfigError, match=f"enlarge is {value!r}: give a positive factor"):
         CropPolicy(enlarge=value)
+
+
+@given(
+    start=st.tuples(st.floats(0, 30), st.floats(0, 25)),
+    side=st.tuples(st.floats(2, 30), st.floats(2, 30)),
+    factor=st.floats(1, 3),
+)
+def test_fg_clip_cuts_every_pixel_that_is_touched(
+    start: tuple[float, float], side: tuple[float, float], factor: float
+) -> None:
+    """As its code does: scale width and height, keep the centre, clip, floor the minima and ceil the maxima."""
+    x, y, width, height = *start, *side
+    left, top = x - (factor * width - width) / 2, y - (factor * height - height) / 2
+    right, bottom = left + factor * width, top + factor * height
+    if any(abs(value - round(value)) < 1e-9 for value in (left, top, right, bottom)):
+        return
+    boxes = torch.tensor([[x, y, x + width, y + height]], dtype=torch.float64)
+    expected = max(math.floor(left), 0), max(math.floor(top), 0), min(math.ceil(right), 45), min(math.ceil(bottom), 37)
+    assert crop_corners(boxes, 37, 45, factor, FG_CLIP.corners) == [expected]
+
+
+def test_whole_boxes_are_cut_as_they_are_by_every_rule() -> None:
+    boxes = torch.tensor([[3.0, 4.0, 13.0, 30.0]])
+    assert {crop_corners(boxes, 37, 45, 1.0, rule)[0] for rule in ROUNDING} == {(3, 4, 13, 30)}

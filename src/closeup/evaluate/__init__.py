@@ -1,7 +1,17 @@
 """Metrics: pure functions first, accumulators second."""
 
+from closeup.evaluate.described_objects import Answer as Answer
+from closeup.evaluate.described_objects import Objects as Objects
 from closeup.evaluate.detection import AveragePrecision as AveragePrecision
 from closeup.evaluate.detection import DetectionScores as DetectionScores
+from closeup.evaluate.fine_grained import FineGrained as FineGrained
+from closeup.evaluate.fine_grained import ScoreMeans as ScoreMeans
+from closeup.evaluate.fine_grained import rank_captions as rank_captions
+from closeup.evaluate.fine_grained import score_means as score_means
+from closeup.evaluate.fine_grained_detection import CaptionPrecision as CaptionPrecision
+from closeup.evaluate.fine_grained_detection import FoundObjects as FoundObjects
+from closeup.evaluate.fine_grained_detection import caption_precision as caption_precision
+from closeup.evaluate.fine_grained_detection import find_objects as find_objects
 from closeup.evaluate.protocol import CLIPSELF as CLIPSELF
 from closeup.evaluate.protocol import RegionProtocol as RegionProtocol
 from closeup.evaluate.recognition import Recognition as Recognition

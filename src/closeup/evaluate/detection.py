@@ -25,6 +25,9 @@ LIMITS = (1, 10, 100)
 LVIS_LIMIT = 300
 """Detections of a picture that count by LVIS's rules, best first, whatever their classes."""
 
+SIZES = ("all", "small", "medium", "large")
+"""Objects of every size, and by the area of their boxes: below 32^2 pixels, up to 96^2, and above (COCO's rules)."""
+
 GROUP = 100
 """Classes that are scored at once: memory is taken for each in every picture, and LVIS has many of both."""
 
@@ -128,29 +131,69 @@ class AveragePrecision:
         table = np.where((precision < 0).any(axis=1), np.nan, precision.mean(axis=1))
         return DetectionScores(self.names, table.mean(axis=0), table[0], tuple(objects.tolist()))
 
+    def figures(self) -> dict[str, float]:
+        """Return COCO's twelve figures, 0 to 1, as means over classes with objects; NaN where there is no such object.
+
+        ``ap`` over IoU 0.50 to 0.95, ``ap50`` and ``ap75`` at one; ``ap_small``, ``ap_medium``, ``ap_large`` of objects
+        by size; ``ar1``, ``ar10``, ``ar100``: the recall of that many detections of a class in a picture, over IoU 0.50
+        to 0.95, and ``ar_small`` and so on of objects by size.
+
+        Raises:
+            InputError: there is no picture, or pictures are scored by LVIS's rules.
+
+        Source: pycocotools' ``COCOeval.summarize``.
+        """
+        if not self._pictures:
+            raise InputError("There is no picture to score. Add some first.")
+        if self._pictures[0] is not None:
+            raise InputError("COCO's figures are of pictures scored by its rules, and these are scored by LVIS's.")
+        precision, recall = self._evaluated(SIZES)
+        figures = {"ap": precision[..., 0, -1], "ap50": precision[0, ..., 0, -1], "ap75": precision[5, ..., 0, -1]}
+        figures |= {f"ap_{size}": precision[..., place, -1] for place, size in enumerate(SIZES) if place}
+        figures |= {f"ar{limit}": recall[..., 0, place] for place, limit in enumerate(LIMITS)}
+        figures |= {f"ar_{size}": recall[..., place, -1] for place, size in enumerate(SIZES) if place}
+        return {name: _mean_of_known(values) for name, values in figures.items()}
+
     def _precision(self) -> Float[np.ndarray, "thresholds recalls classes"]:
         """Return the precision at each recall; -1 where a class has no objects."""
+        precision, _ = self._evaluated(SIZES[:1])
+        return precision[:, :, :, 0, -1]
+
+    def _evaluated(
+        self, sizes: Sequence[str]
+    ) -> tuple[
+        Float[np.ndarray, "thresholds recalls classes sizes limits"],
+        Float[np.ndarray, "thresholds classes sizes limits"],
+    ]:
+        """Return precision at each recall, and recall; -1 where a class has no objects."""
         numbers = range(1, len(self.names) + 1)
         # The library wants a frequency by LVIS's rules, for means that are not asked of it.
         categories = [{"id": number, "name": self.names[number - 1], "frequency": "f"} for number in numbers]
-        truth = COCO({"images": self._images(), "categories": categories, "annotations": self._truth})
-        found = truth.loadRes([dict(row) for row in self._found])  # it writes into what it is given
+        document = {"images": self._images(), "categories": categories}
+        truth = COCO({**document, "annotations": self._truth})
+        # It writes into what it is given, and does not take nothing.
+        found = (
+            truth.loadRes([dict(row) for row in self._found]) if self._found else COCO({**document, "annotations": []})
+        )
         groups = [list(numbers[first : first + GROUP]) for first in range(0, len(numbers), GROUP)]
-        return np.concatenate([self._precision_of(group, truth, found) for group in groups], axis=2)
+        parts = [self._evaluated_group(group, truth, found, len(sizes)) for group in groups]
+        precisions, recalls = zip(*parts, strict=True)
+        return np.concatenate(precisions, axis=2), np.concatenate(recalls, axis=1)
 
-    def _precision_of(
-        self, categories: list[int], truth: COCO, found: COCO
-    ) -> Float[np.ndarray, "thresholds recalls classes"]:
+    def _evaluated_group(
+        self, categories: list[int], truth: COCO, found: COCO, sizes: int
+    ) -> tuple[
+        Float[np.ndarray, "thresholds recalls classes sizes limits"],
+        Float[np.ndarray, "thresholds classes sizes limits"],
+    ]:
         lvis = self._pictures[0] is not None
         run = COCOeval_faster(truth, found, "segm" if self.masks else "bbox", lvis_style=lvis)
         run.params.catIds = categories
         run.params.maxDets = [*LIMITS[:-1], LVIS_LIMIT] if lvis else list(LIMITS)
-        # Of the areas, the first is all of them.
-        run.params.areaRng, run.params.areaRngLbl = run.params.areaRng[:1], run.params.areaRngLbl[:1]
+        run.params.areaRng, run.params.areaRngLbl = run.params.areaRng[:sizes], run.params.areaRngLbl[:sizes]
         run.evaluate()
         run.accumulate()
-        precision: np.ndarray = run.eval["precision"][:, :, :, 0, -1]
-        return precision
+        return run.eval["precision"], run.eval["recall"]
 
     def _images(self) -> list[dict[str, Any]]:
         rows = []
@@ -208,6 +251,11 @@ class AveragePrecision:
         for label in labels:
             if not 0 <= label < len(self.names):
                 raise InputError(f"The label {label} is no index of the {len(self.names)} names.")
+
+
+def _mean_of_known(values: np.ndarray) -> float:
+    known = values[values > -1]
+    return float(known.mean()) if known.size else float("nan")
 
 
 def _counted(labels: Int[Tensor, " _"], scores: Float[Tensor, " _"], known: set[int]) -> Int[Tensor, " _"]:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import TypeAlias
 
 import torch
@@ -19,34 +20,43 @@ from closeup.evaluate.recognition import ranks
 ImageRows: TypeAlias = Float[Tensor, "images image_dim"]
 TextRows: TypeAlias = Float[Tensor, "texts text_dim"]
 
+Score: TypeAlias = Callable[[Tensor, Tensor], Tensor]
+"""A score of every image with every text: ``(images, dim), (texts, text_dim) -> (images, texts)``, as a matcher's."""
+
 BLOCK = 1024
 """Rows of the similarity matrix that are held at once: COCO's 5,000 x 25,000 pairs never all exist."""
 
 
-def text_to_image_ranks(images: ImageRows, texts: TextRows, image_of_text: Labels) -> Int[Tensor, " texts"]:
-    """Return the rank of each text's own image among all images by cosine; 1 is the best, ties count against.
+def text_to_image_ranks(
+    images: ImageRows, texts: TextRows, image_of_text: Labels, score: Score | None = None
+) -> Int[Tensor, " texts"]:
+    """Return the rank of each text's own image among all images; 1 is the best, ties count against.
+
+    The score is the cosine where none is given. One that is given sees the embeddings as they are, at most ``BLOCK``
+    images and texts at a time, and without gradients.
 
     Raises:
-        InputError: where there is not one image index for each text, or an index has no image.
+        InputError: where there is not one image index for each text, an index has no image, or the score is not of
+            every image with every text.
     """
-    images, texts = _prepare(images, texts, image_of_text)
+    images, texts, score = _prepare(images, texts, image_of_text, score)
     blocks = zip(torch.split(texts, BLOCK), torch.split(image_of_text, BLOCK), strict=True)
-    return torch.cat([ranks(block @ images.T, own) for block, own in blocks])
+    return torch.cat([ranks(score(images, block).T, own) for block, own in blocks])
 
 
-def image_to_text_ranks(images: ImageRows, texts: TextRows, image_of_text: Labels) -> Int[Tensor, " queries"]:
-    """Return the rank of each image's best own caption by cosine; 1 is the best, ties count against.
+def image_to_text_ranks(
+    images: ImageRows, texts: TextRows, image_of_text: Labels, score: Score | None = None
+) -> Int[Tensor, " queries"]:
+    """Return the rank of each image's best own caption; 1 is the best, ties count against.
 
     One own caption among the first k is enough, as is usual on COCO and Flickr30k with five captions
     an image: so the rank is 1 plus the captions of other images that score no lower than the best own
-    one. An image without a caption asks nothing and is left out of the queries.
-
-    Raises:
-        InputError: where there is not one image index for each text, or an index has no image.
+    one. An image without a caption asks nothing and is left out of the queries. The score, and what is raised, are as
+    in ``text_to_image_ranks``.
     """
-    images, texts = _prepare(images, texts, image_of_text)
+    images, texts, score = _prepare(images, texts, image_of_text, score)
     blocks = torch.split(torch.unique(image_of_text), BLOCK)
-    return torch.cat([_best_own(images[block] @ texts.T, block[:, None] == image_of_text) for block in blocks])
+    return torch.cat([_best_own(score(images[block], texts), block[:, None] == image_of_text) for block in blocks])
 
 
 def _best_own(scores: Tensor, own: Tensor) -> Tensor:
@@ -69,21 +79,28 @@ class Retrieval:
 
 
 def retrieval_recall(
-    images: ImageRows, texts: TextRows, image_of_text: Labels, ks: Sequence[int] = (1, 5, 10)
+    images: ImageRows,
+    texts: TextRows,
+    image_of_text: Labels,
+    ks: Sequence[int] = (1, 5, 10),
+    score: Score | None = None,
 ) -> Retrieval:
     """Return recall@k from texts to images and from images to texts.
 
-    ``image_of_text[t]`` is the row of the image that caption ``t`` belongs to. Embeddings need not be
-    normalised. All images and all captions given are candidates.
+    ``image_of_text[t]`` is the row of the image that caption ``t`` belongs to. All images and all captions given are
+    candidates. By the cosine, embeddings need not be normalised; a ``score`` of its own, as in
+    ``text_to_image_ranks``, gets them as they are. FG-CLIP's code (``src/metrics.py``) divides CLIP's embeddings by
+    their lengths along the wrong axis, each feature by its length over the images or texts, so that its figures of
+    CLIP without a matcher are not by the cosine, and are lower than others'.
 
     Raises:
-        InputError: where there is nothing to retrieve, or the indices do not fit the embeddings.
+        InputError: where there is nothing to retrieve, or the indices or the score do not fit the embeddings.
     """
     check_ks(tuple(ks))
     if not len(texts):
         raise InputError("there is no caption to retrieve with; give at least one text and one image.")
-    forward = text_to_image_ranks(images, texts, image_of_text)
-    back = image_to_text_ranks(images, texts, image_of_text)
+    forward = text_to_image_ranks(images, texts, image_of_text, score)
+    back = image_to_text_ranks(images, texts, image_of_text, score)
     return Retrieval(tuple(ks), _recall(forward, ks), _recall(back, ks))
 
 
@@ -92,12 +109,9 @@ def _recall(found: Int[Tensor, " queries"], ks: Sequence[int]) -> tuple[float, .
 
 
 def _prepare(
-    images: ImageRows, texts: TextRows, image_of_text: Labels
-) -> tuple[Float[Tensor, "images dim"], Float[Tensor, "texts dim"]]:
-    if images.shape[1] != texts.shape[1]:
-        raise InputError(
-            f"images have {images.shape[1]} dimensions and texts {texts.shape[1]}; both must come from one model."
-        )
+    images: ImageRows, texts: TextRows, image_of_text: Labels, score: Score | None
+) -> tuple[Tensor, Tensor, Score]:
+    """Return both as the score wants them, and the score: by default unit lengths and their product."""
     if len(texts) != len(image_of_text):
         raise InputError(
             f"there must be one image index for each text, but {len(texts)} texts and {len(image_of_text)} indices."
@@ -105,4 +119,30 @@ def _prepare(
     check_labels(image_of_text, len(images), "image_of_text")
     if bool((image_of_text == IGNORE).any()):
         raise InputError(f"image_of_text holds {IGNORE}; leave texts without an image out.")
-    return normalize(images.float(), dim=1), normalize(texts.float(), dim=1)
+    if score is not None:
+        return images, texts, partial(_tiled, score)
+    if images.shape[1] != texts.shape[1]:
+        raise InputError(
+            f"images have {images.shape[1]} dimensions and texts {texts.shape[1]}; both must come from one model."
+        )
+    return normalize(images.float(), dim=1), normalize(texts.float(), dim=1), _product
+
+
+def _product(images: Tensor, texts: Tensor) -> Tensor:
+    return images @ texts.T
+
+
+@torch.no_grad()
+def _tiled(score: Score, images: Tensor, texts: Tensor) -> Tensor:
+    tiles = [[_scored(score, some, others) for others in texts.split(BLOCK)] for some in images.split(BLOCK)]
+    return torch.cat([torch.cat(row, dim=1) for row in tiles])
+
+
+def _scored(score: Score, images: Tensor, texts: Tensor) -> Tensor:
+    found = score(images, texts)
+    if found.shape != (len(images), len(texts)):
+        raise InputError(
+            f"the score of {len(images)} images with {len(texts)} texts has the shape {tuple(found.shape)}; it must be "
+            "one of every image with every text."
+        )
+    return found

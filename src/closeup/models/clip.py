@@ -337,7 +337,7 @@ class Clip:
         batch: int = 8,
         normalize: bool = True,
     ) -> list[Embeddings]:
-        """Return one L2-normalised embedding per region, one tensor per image, in the joint space.
+        """Return one embedding per region, one tensor per image, in the joint space; L2-normalised unless told not to.
 
         See ``encode_regions.encode_regions``, which this calls with the model's own settings.
         """

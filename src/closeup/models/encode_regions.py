@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
 from numbers import Integral
 from pathlib import Path
+from types import MappingProxyType
 from typing import Protocol, TypeAlias, TypeVar, runtime_checkable
 
 import numpy as np
@@ -55,8 +56,10 @@ MaskStack: TypeAlias = Tensor | np.ndarray | Sequence[Tensor | np.ndarray]
 
 Item = TypeVar("Item")
 
-CROP_POLICIES = {"pad": "longest-pad-centre", "squash": "squash"}
-"""The preprocessing of each ``CropPolicy.shape``."""
+CROP_POLICIES: Mapping[str, str | None] = MappingProxyType(
+    {"pad": "longest-pad-centre", "squash": "squash", "own": None}
+)
+"""The preprocessing of each ``CropPolicy.shape``; None is the model's own."""
 
 
 @runtime_checkable
@@ -117,7 +120,7 @@ def encode_regions(
     batch: int = 8,
     normalize: bool = True,
 ) -> list[Embeddings]:
-    """Return one L2-normalised embedding per region, one tensor per image.
+    """Return one embedding per region, one tensor per image.
 
     Args:
         clip: The model.
@@ -135,7 +138,8 @@ def encode_regions(
         crop: How regions are cut out (None: as CLIPSelf's teacher does, and with masks as OVSeg does); its ``masked``
             is set by ``how``.
         batch: Images (of equal canvas) encoded at a time; eight times as many crops.
-        normalize: False leaves embeddings as the tower gives them, and pools the raw map for ``dense``.
+        normalize: Whether embeddings have unit length, or that which the tower gives them, as matchers want; those of
+            ``dense`` are then means of a map that is not normalised either.
 
     For ``dense`` an image keeps its shape, each side rounded to whole patches, so that there is no pad that
     could enter a region, and only images of equal canvas share a batch: an image's embeddings do not depend

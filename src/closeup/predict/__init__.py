@@ -14,11 +14,14 @@ from closeup.predict.detect import propose_boxes as propose_boxes
 from closeup.predict.detection_report import DetectionReport as DetectionReport
 from closeup.predict.evaluate_detection import evaluate_detection as evaluate_detection
 from closeup.predict.evaluate_detection import evaluate_zero_shot_detection as evaluate_zero_shot_detection
+from closeup.predict.evaluate_fine_grained import evaluate_fine_grained as evaluate_fine_grained
 from closeup.predict.evaluate_panoptic import evaluate_panoptic as evaluate_panoptic
 from closeup.predict.evaluate_regions import evaluate_regions as evaluate_regions
 from closeup.predict.evaluate_segmentation import SegmentationReport as SegmentationReport
 from closeup.predict.evaluate_segmentation import evaluate_scorer as evaluate_scorer
 from closeup.predict.evaluate_segmentation import evaluate_segmentation as evaluate_segmentation
+from closeup.predict.fine_grained_report import DescribedRegion as DescribedRegion
+from closeup.predict.fine_grained_report import FineGrainedReport as FineGrainedReport
 from closeup.predict.forgetting import evaluate_forgetting as evaluate_forgetting
 from closeup.predict.forgetting_report import ForgettingReport as ForgettingReport
 from closeup.predict.given_masks import GivenMasksScorer as GivenMasksScorer

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any, TypeAlias
@@ -12,6 +12,7 @@ from closeup.models.clip import Clip
 from closeup.models.preprocess import Size, sides_of
 from closeup.models.routes import Route
 from closeup.text import TextBank
+from closeup.text.cache import content_key
 
 Setting: TypeAlias = str | int | float | bool | None
 
@@ -69,6 +70,32 @@ def describe(
         words=len(bank),
         templates=bank.templates,
         mean=bank.mean,
+        image_size=image_size,
+        settings=settings,
+        closeup=_version(),
+    )
+
+
+def describe_captions(
+    clip: Clip,
+    captions: Collection[str],
+    *,
+    templates: str,
+    region_encoder: str,
+    route: str | Route,
+    image_size: Size,
+    **settings: Setting,
+) -> Provenance:
+    """Write down what made a result by captions, each a word of its own that keeps the length of its embedding."""
+    return Provenance(
+        model=clip.name,
+        fingerprint=clip.fingerprint,
+        region_encoder=region_encoder,
+        route=route if isinstance(route, str) else route.name,
+        vocabulary=content_key(*sorted(captions)),
+        words=len(captions),
+        templates=templates,
+        mean="mean-of-raw",
         image_size=image_size,
         settings=settings,
         closeup=_version(),

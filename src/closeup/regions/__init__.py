@@ -7,6 +7,7 @@ from closeup.regions.checks import as_boxes as as_boxes
 from closeup.regions.checks import as_masks as as_masks
 from closeup.regions.checks import check_boxes as check_boxes
 from closeup.regions.checks import check_masks as check_masks
+from closeup.regions.crops import FG_CLIP as FG_CLIP
 from closeup.regions.crops import CropPolicy as CropPolicy
 from closeup.regions.crops import crop_regions as crop_regions
 from closeup.regions.grid import candidate_grids as candidate_grids

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Literal, get_args
 
 import numpy as np
@@ -17,8 +18,8 @@ from closeup.errors import ConfigError, InputError
 from closeup.geometry import enlarge, masks_to_boxes
 
 Fill = Literal["mean", "zero"]
-Shape = Literal["pad", "squash"]
-Corners = Literal["round", "truncate"]
+Shape = Literal["pad", "squash", "own"]
+Corners = Literal["round", "truncate", "outward"]
 Resize = Literal["antialias", "plain"]
 
 OPENAI_MEAN = (0.48145466, 0.4578275, 0.40821073)
@@ -44,13 +45,15 @@ class CropPolicy:
     """What masked-out pixels become: the model's mean colour, which normalises to zero, or black."""
 
     shape: Shape = "pad"
-    """What the model's preprocess does with the crop: keep its aspect ratio and pad around it, or squash it."""
+    """What the model's preprocess does with the crop: keep its aspect ratio and pad around it, squash it, or what is
+    its own with whole pictures, mostly to see the middle: a square as wide as the short side."""
 
     masked: bool = False
     """Whether pixels outside the region's mask are replaced by the fill."""
 
     corners: Corners = "round"
-    """How the box becomes whole pixels: to the nearest one, or cut towards the top left, as OVSeg does."""
+    """How the box becomes whole pixels: to the nearest one, cut towards the top left, as OVSeg does, or outward to
+    every pixel that it touches, as FG-CLIP does."""
 
     resize: Resize = "antialias"
     """How a crop comes to its size: by PIL's filter, which averages what it shrinks, or bicubic between the four
@@ -67,6 +70,15 @@ class CropPolicy:
             raise ConfigError(f"corners is {self.corners!r}: use one of {get_args(Corners)}.")
         if self.resize not in get_args(Resize):
             raise ConfigError(f"resize is {self.resize!r}: use one of {get_args(Resize)}.")
+
+
+FG_CLIP = CropPolicy(shape="own", corners="outward")
+"""How FG-CLIP cuts: every pixel that the box touches, seen as any picture is, so that of long things the ends are lost.
+
+There a box that is enlarged moves by up to a pixel, since half of what it gains is rounded down; here its centre stays.
+
+Source: ``lorebianchi98/FG-CLIP`` ``fg-ovd_feature_extraction/extraction.py``; the paper does not enlarge.
+"""
 
 
 def crop_regions(
@@ -116,14 +128,20 @@ def crop_regions(
     ]
 
 
+ROUNDING: Mapping[Corners, tuple[Callable[[float], int], Callable[[float], int]]] = MappingProxyType(
+    {"round": (round, round), "truncate": (int, int), "outward": (math.floor, math.ceil)}
+)
+"""What makes whole pixels of the lower and of the upper corner."""
+
+
 def crop_corners(
     boxes: Boxes, height: int, width: int, factor: float = 1.0, corners: Corners = "round"
 ) -> list[tuple[int, int, int, int]]:
     """Return the whole pixels, x0, y0, x1, y1, that are cut for each box.
 
     The box is enlarged about its centre, clipped to the image, and its corners are rounded to the nearest whole pixel,
-    halves to the even one, as PIL's ``crop`` does with CLIPSelf's boxes, or truncated. A box that would round to
-    nothing, or that lies outside the image, gets the nearest pixel inside.
+    halves to the even one, as PIL's ``crop`` does with CLIPSelf's boxes, truncated, or moved outward. A box that would
+    round to nothing, or that lies outside the image, gets the nearest pixel inside.
 
     Args:
         boxes: In pixels of the image.
@@ -132,15 +150,17 @@ def crop_corners(
         factor: As ``CropPolicy.enlarge``.
         corners: As ``CropPolicy.corners``.
     """
-    whole = round if corners == "round" else int
+    whole = ROUNDING[corners]
     spread = enlarge(boxes.double().cpu(), factor).tolist()
-    columns = [_whole_span(x0, x1, width, whole) for x0, _, x1, _ in spread]
-    lines = [_whole_span(y0, y1, height, whole) for _, y0, _, y1 in spread]
+    columns = [_whole_span(x0, x1, width, *whole) for x0, _, x1, _ in spread]
+    lines = [_whole_span(y0, y1, height, *whole) for _, y0, _, y1 in spread]
     return [(x0, y0, x1, y1) for (x0, x1), (y0, y1) in zip(columns, lines, strict=True)]
 
 
-def _whole_span(start: float, end: float, length: int, whole: Callable[[float], int]) -> tuple[int, int]:
-    first, last = (whole(min(max(value, 0.0), float(length))) for value in (start, end))
+def _whole_span(
+    start: float, end: float, length: int, lower: Callable[[float], int], upper: Callable[[float], int]
+) -> tuple[int, int]:
+    first, last = lower(min(max(start, 0.0), float(length))), upper(min(max(end, 0.0), float(length)))
     if last > first:
         return first, last
     first = min(max(math.floor((start + end) / 2), 0), length - 1)
