@@ -20,7 +20,7 @@ NEEDED = pytest.mark.skipif(not CHECKPOINTS.is_dir(), reason=f"no official check
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_what_was_saved_comes_back(kind: str, tmp_path: Path) -> None:
-    hidden, heads = 10 if kind == "mlp" else None, 4 if kind == "attention" else None
+    hidden, heads = 10 if kind in ("mlp", "residual-mlp") else None, 4 if kind == "attention" else None
     made = new_matcher(kind, 24, hidden=hidden, heads=heads, inputs="raw", scale=12.5)
     folder = save_matcher(made, tmp_path / "mine", {"recipe": "matcher", "metrics": {"rank": 1.5}})
     again = load_matcher(folder)

@@ -208,7 +208,7 @@ def test_other_widths_are_refused(kind: str) -> None:
     [
         ("linaer", {}, "Did you mean 'linear'"),
         ("linear", {"dim": None}, "needs the width"),
-        ("linear", {"hidden": 3}, "'mlp' alone"),
+        ("linear", {"hidden": 3}, "'residual-mlp' alone"),
         ("mlp", {"heads": 3}, "'attention' alone"),
         ("mlp", {"hidden": 0}, "1 or more"),
         ("attention", {"heads": 5}, "5 heads"),

@@ -1,4 +1,4 @@
-"""The matching functions by name: the cosine and the five of FG-CLIP."""
+"""The matching functions by name: the cosine, the five of FG-CLIP, and two that begin as the cosine."""
 
 from __future__ import annotations
 
@@ -12,7 +12,14 @@ from torch import nn
 from closeup.errors import InputError, suggest
 from closeup.match.attention import AttentionMatcher
 from closeup.match.matcher import Inputs, Matcher
-from closeup.match.projection import ProjectionMatcher, identity_side, linear_side, mlp_side
+from closeup.match.projection import (
+    ProjectionMatcher,
+    identity_side,
+    linear_side,
+    mlp_side,
+    residual_mlp_side,
+    residual_side,
+)
 
 Side: TypeAlias = Callable[[int, int], nn.Module]
 """Makes one side of a matcher, for embeddings of some width and with another width between layers."""
@@ -23,9 +30,14 @@ SIDES: Mapping[str, tuple[Side, Side]] = MappingProxyType(
         "linear-image": (linear_side, identity_side),
         "linear-text": (identity_side, linear_side),
         "mlp": (mlp_side, mlp_side),
+        "residual": (residual_side, residual_side),
+        "residual-mlp": (residual_mlp_side, residual_mlp_side),
     }
 )
 """What is made of regions and of texts before their cosine is taken, by the matcher's kind."""
+
+LAYERED = ("mlp", "residual-mlp")
+"""Those with a width between their layers."""
 
 KINDS = ("cosine", *SIDES, "attention")
 """The matchers by name."""
@@ -48,7 +60,7 @@ def new_matcher(
     Args:
         kind: One of ``KINDS``.
         dim: Width of the embeddings; all but "cosine" need it.
-        hidden: Width between the layers of "mlp" (None: ``dim``).
+        hidden: Width between the layers of "mlp" and "residual-mlp" (None: ``dim``).
         heads: Of "attention" (None: 64, or the largest divisor of 64 that divides ``dim``).
         inputs: What embeddings it will be given; the official ones take them raw.
         scale: As in ``Matcher``.
@@ -72,13 +84,15 @@ def new_matcher(
         return AttentionMatcher(dim, heads, inputs=inputs, scale=scale)
     width = hidden or dim
     image, text = (side(dim, width) for side in SIDES[kind])
-    settings = {"hidden": width} if kind == "mlp" else {}
-    return ProjectionMatcher(kind, dim, image, text, inputs=inputs, scale=scale, settings=settings)
+    settings = {"hidden": width} if kind in LAYERED else {}
+    squashed = not kind.startswith("residual")
+    return ProjectionMatcher(kind, dim, image, text, squashed=squashed, inputs=inputs, scale=scale, settings=settings)
 
 
 def _check(kind: str, hidden: int | None, heads: int | None, inputs: str) -> None:
-    for name, value, owner in (("hidden", hidden, "mlp"), ("heads", heads, "attention")):
-        if value is not None and (kind != owner or value < 1):
-            raise InputError(f"{name} is {value} for the matcher {kind!r}: give 1 or more, and for {owner!r} alone.")
+    for name, value, owners in (("hidden", hidden, LAYERED), ("heads", heads, ("attention",))):
+        if value is not None and (kind not in owners or value < 1):
+            told = " and ".join(map(repr, owners))
+            raise InputError(f"{name} is {value} for the matcher {kind!r}: give 1 or more, and for {told} alone.")
     if inputs not in ("unit", "raw"):
         raise InputError(f"inputs is {inputs!r}: give 'unit' for embeddings of length one, or 'raw'.")

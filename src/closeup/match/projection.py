@@ -2,7 +2,7 @@
 
     e = image side (region)        identity, a linear layer, or two layers, each followed by tanh
     t = text side (text)           likewise
-    score = sigmoid(cos(e, t))     plain for the cosine matcher
+    score = sigmoid(cos(e, t))     plain for the cosine matcher and those that begin as it
 
 Source: FG-CLIP (Bianchi et al., ``lorebianchi98/FG-CLIP`` ``src/model.py``, class MLPs), its linear and MLP matchers.
 """
@@ -18,6 +18,24 @@ from torch import Tensor, nn
 
 from closeup.match.cosine import check_widths
 from closeup.match.matcher import Inputs, Matcher, Normalisation
+
+
+class Residual(nn.Module):
+    """Adds what layers make of an embedding to it; nothing at first, for the last layer begins as zeros.
+
+    Not in the paper: so a matcher begins as the cosine, and has only to learn where it must differ.
+    """
+
+    def __init__(self, *layers: nn.Module) -> None:
+        super().__init__()
+        self.added = nn.Sequential(*layers)
+        last = layers[-1]
+        for parameter in last.parameters():
+            nn.init.zeros_(parameter)
+
+    def forward(self, embeddings: Float[Tensor, "*count dim"]) -> Float[Tensor, "*count dim"]:
+        """Return embeddings with what is added to them."""
+        return embeddings + self.added(embeddings)
 
 
 class ProjectionMatcher(Matcher):
@@ -94,3 +112,13 @@ def linear_side(dim: int, hidden: int) -> nn.Module:
 def mlp_side(dim: int, hidden: int) -> nn.Module:
     """Return a side of two linear layers, ``hidden`` wide between them; tanh follows the last one too."""
     return nn.Sequential(nn.Linear(dim, hidden), nn.Tanh(), nn.Linear(hidden, dim), nn.Tanh())
+
+
+def residual_side(dim: int, hidden: int) -> nn.Module:
+    """Return a side that begins as the identity and learns what to add to it by a linear layer."""
+    return Residual(nn.Linear(dim, dim))
+
+
+def residual_mlp_side(dim: int, hidden: int) -> nn.Module:
+    """Return a side that begins as the identity and learns what to add to it by two layers, ``hidden`` between them."""
+    return Residual(nn.Linear(dim, hidden), nn.ReLU(), nn.Linear(hidden, dim))

@@ -1,0 +1,191 @@
+"""Fills a folder of embeddings from records: regions with their captions, or whole pictures with theirs."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import PIL.Image
+import torch
+
+from closeup._types import Boxes, Embeddings
+from closeup.data.atomic import write_json
+from closeup.data.prefetch import prefetched
+from closeup.data.record import Reader, Record
+from closeup.errors import CloseupError, DataError, InputError
+from closeup.geometry import masks_to_boxes
+from closeup.models.clip import Clip
+from closeup.recipes.features import CARD, IMAGES, ITEMS, TEXTS, Features, open_features
+from closeup.regions import FG_CLIP, CropPolicy
+
+BEGUN = "begun.json"
+WORDS = "texts.jsonl"
+CAPTIONS = 5
+"""The first so many captions of a picture are used, as FG-CLIP does of COCO's."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Shown:
+    """A picture, what to cut out of it (None: nothing), and the captions of each of the embeddings that it gives."""
+
+    picture: PIL.Image.Image
+    boxes: Boxes | None
+    items: tuple[tuple[int, tuple[str, ...]], ...]
+
+
+def regions_with_wrong(wrong: int) -> Callable[[Record], Shown | None]:
+    """Return how described regions are taken: their crops, the right caption and the first ``wrong`` wrong ones.
+
+    A region with fewer wrong captions is left out, as FG-CLIP does.
+    """
+
+    def take(record: Record) -> Shown | None:
+        boxes = masks_to_boxes(record.masks) if record.boxes is None and record.masks is not None else record.boxes
+        asked = [row for row, each in enumerate(record.descriptions) if len(each.wrong) >= wrong]
+        if not asked or boxes is None:
+            return None
+        told = [record.descriptions[row] for row in asked]
+        items = tuple((place, (each.right, *each.wrong[:wrong])) for place, each in enumerate(told))
+        return Shown(record.load(), boxes[asked], items)
+
+    return take
+
+
+def whole_pictures(record: Record) -> Shown | None:
+    """Return how whole pictures are taken: one item for each of the first five captions."""
+    items = tuple((0, (caption,)) for caption in record.captions[:CAPTIONS])
+    return Shown(record.load(), None, items) if items else None
+
+
+def embed_features(
+    clip: Clip,
+    reader: Reader,
+    take: Callable[[Record], Shown | None],
+    folder: Path,
+    *,
+    told: Mapping[str, Any],
+    captions: int,
+    enlarge: float = 1.0,
+    batch: int = 32,
+    workers: int = 2,
+    on_progress: Callable[[int, int], object] | None = None,
+) -> Features:
+    """Embed what ``take`` makes of every record into a folder, each picture and each text once, and open it.
+
+    What is there is kept: finished embeddings are opened, and a run that was stopped goes on after its last batch of
+    records. ``told`` says which records these are; with the CLIP's fingerprint it is kept in the card. ``captions`` is
+    how many each item has.
+
+    Raises:
+        InputError: the folder holds embeddings of other records or of another CLIP.
+        DataError: no record has anything to take.
+        CloseupError: the disk is full, or the folder cannot be written; what is whole there stays.
+    """
+    told = {**told, "clip": clip.fingerprint, "enlarge": enlarge, "captions": captions}
+    told = json.loads(json.dumps(told))
+    if (folder / CARD).is_file():
+        found = open_features(folder)
+        _same(folder, found.card.get("told"), told)
+        return found
+    try:
+        table = _Table(folder, told)
+        start = table.records
+        waiting = prefetched(lambda index: take(reader[start + index]), len(reader) - start, workers)
+        policy = replace(FG_CLIP, enlarge=enlarge)
+        while chunk := list(islice(waiting, batch)):
+            table.add(clip, [each for each in chunk if each is not None], policy, len(chunk))
+            if on_progress is not None:
+                on_progress(table.records, len(reader))
+        if not table.items:
+            raise DataError("No record has a caption to learn from. Give records with described regions or captions.")
+        table.finish(clip.dim, captions)
+    except OSError as error:
+        raise CloseupError(
+            f"Cannot keep embeddings in {folder}: {error.strerror or error}. What is whole there stays; free some "
+            "space or choose another folder, then start again."
+        ) from error
+    return open_features(folder)
+
+
+def _same(folder: Path, before: object, now: Mapping[str, Any]) -> None:
+    if before == now:
+        return
+    past = before if isinstance(before, dict) else {}
+    changed = ", ".join(name for name in now if past.get(name) != now[name])
+    raise InputError(f"{str(folder)!r} holds embeddings made with another {changed}. Choose another folder.")
+
+
+class _Table:
+    """Files that grow by whole batches; ``begun.json`` tells how much of them is whole."""
+
+    def __init__(self, folder: Path, told: Mapping[str, Any]) -> None:
+        self._folder, self._told = folder, told
+        folder.mkdir(parents=True, exist_ok=True)
+        self.records = self.pictures = self.items = 0
+        self._places: dict[str, int] = {}
+        self._bytes = dict.fromkeys((IMAGES, TEXTS, ITEMS, WORDS), 0)
+        if (folder / BEGUN).is_file():
+            self._resume(json.loads((folder / BEGUN).read_text(encoding="utf-8")))
+        elif any(folder.iterdir()):
+            raise InputError(f"{str(folder)!r} holds something else. Choose another folder for embeddings.")
+        for name, size in self._bytes.items():
+            with (folder / name).open("ab") as file:
+                file.truncate(size)
+
+    def _resume(self, begun: dict[str, Any]) -> None:
+        _same(self._folder, begun["told"], self._told)
+        self.records, self.pictures, self.items = begun["records"], begun["pictures"], begun["items"]
+        self._bytes = begun["bytes"]
+        written = (self._folder / WORDS).read_bytes()[: self._bytes[WORDS]].decode()
+        self._places = {json.loads(line): row for row, line in enumerate(written.splitlines())}
+
+    @torch.no_grad()
+    def add(self, clip: Clip, shown: list[Shown], policy: CropPolicy, records: int) -> None:
+        """Embed and append what a batch of records shows."""
+        rows = np.cumsum([self.pictures, *(1 if each.boxes is None else len(each.boxes) for each in shown)])
+        told = [
+            (int(first) + place, texts) for first, each in zip(rows, shown, strict=False) for place, texts in each.items
+        ]
+        new = list(dict.fromkeys(text for _, texts in told for text in texts if text not in self._places))
+        parts: dict[str, bytes] = dict.fromkeys(self._bytes, b"")
+        if shown:
+            parts[IMAGES] = _half(_embedded(clip, shown, policy))
+        if new:
+            parts[TEXTS] = _half(clip.encode_text(new, normalize=False))
+            parts[WORDS] = "".join(f"{json.dumps(text)}\n" for text in new).encode()
+            self._places |= {text: len(self._places) + row for row, text in enumerate(new)}
+        items = [[row, *(self._places[text] for text in texts)] for row, texts in told]
+        parts[ITEMS] = np.asarray(items, dtype=np.int32).tobytes()
+        for name, part in parts.items():
+            with (self._folder / name).open("ab") as file:
+                file.write(part)
+                file.flush()
+                os.fsync(file.fileno())
+            self._bytes[name] += len(part)
+        self.records, self.pictures, self.items = self.records + records, int(rows[-1]), self.items + len(items)
+        state = {"records": self.records, "pictures": self.pictures, "items": self.items, "bytes": self._bytes}
+        write_json(self._folder / BEGUN, {**state, "told": self._told})
+
+    def finish(self, dim: int, captions: int) -> None:
+        """Write the card, by which the folder is finished."""
+        sizes = {"dim": dim, "pictures": self.pictures, "texts": len(self._places), "items": self.items}
+        write_json(self._folder / CARD, {**sizes, "captions": captions, "records": self.records, "told": self._told})
+        (self._folder / BEGUN).unlink()
+
+
+def _embedded(clip: Clip, shown: list[Shown], policy: CropPolicy) -> Embeddings:
+    boxes = [each.boxes for each in shown if each.boxes is not None]
+    if not boxes:
+        return clip.encode_image(torch.stack([clip.preprocess(each.picture)[0] for each in shown]))
+    pictures = [each.picture for each in shown]
+    return torch.cat(clip.encode_regions(pictures, boxes=boxes, how="crop", crop=policy, normalize=False))
+
+
+def _half(embeddings: Embeddings) -> bytes:
+    return embeddings.cpu().numpy().astype(np.float16).tobytes()

@@ -1,0 +1,112 @@
+"""The settings of fine-grained matching, and the paper's."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from math import ceil
+from typing import Literal, NamedTuple
+
+from closeup.config import Config
+from closeup.errors import ConfigError
+from closeup.match.losses import HINGE_MARGIN, TRIPLET_MARGIN
+from closeup.match.matcher import Inputs, Normalisation
+from closeup.recipes.config import TrainConfig
+
+
+@dataclass(frozen=True)
+class FineGrainedConfig(Config):
+    """A matcher, and the losses of its two stages. Defaults are the paper's, but for the corrected normalisation.
+
+    Raises:
+        ConfigError: a value outside its range.
+
+    Source: FG-CLIP (Bianchi et al., ``lorebianchi98/FG-CLIP`` ``configs/train``).
+    """
+
+    kind: str = "linear"
+    """The matching function, as ``match.new_matcher`` knows it."""
+    hidden: int | None = None
+    """Width between the layers of "mlp" and "residual-mlp"; that of the embeddings unless given."""
+    inputs: Inputs = "unit"
+    """What the matcher is given: embeddings of length one, or as the towers give them, as in the official code."""
+    wrong: int = 10
+    """Wrong captions of a region; a region with fewer is left out."""
+    enlarge: float = 1.0
+    """Factor by which regions are enlarged before they are cut out."""
+    pair_margin: float = TRIPLET_MARGIN
+    """By how much the score of a picture and its caption must exceed others, in the warm-up."""
+    margin: float = HINGE_MARGIN
+    """By how much the score of the right caption must exceed those of wrong ones."""
+    hardest: bool = False
+    """Count the worst wrong captions alone, in both stages."""
+    objective: Literal["hinge", "softmax"] = "hinge"
+    """How wrong captions are kept down: beyond a margin, as in the paper, or by a softmax over all captions of the
+    region, which learns from every one of them."""
+    sharpness: float = 20.0
+    """What scores are multiplied by before that softmax, and before that which ``keep`` compares."""
+    normalisation: Normalisation = "features"
+    """Along what captions have length one in fine-tuning; "captions" is the official code's, which evaluates along
+    features."""
+    keep: float = 0.0
+    """Weight of what keeps whole pictures and their captions ranked as the cosine ranks them; 0: not at all, as in the
+    paper. Not with a warm-up, which ranks them anew."""
+
+    def __post_init__(self) -> None:
+        for name in ("wrong", "enlarge", "sharpness"):
+            if not getattr(self, name) > 0:
+                raise ConfigError(f"`{name}` must be above 0, but got {getattr(self, name)}.")
+        for name in ("pair_margin", "margin", "keep"):
+            if not getattr(self, name) >= 0:
+                raise ConfigError(f"`{name}` must not be negative, but got {getattr(self, name)}.")
+
+
+class FineGrainedSettings(NamedTuple):
+    """A preset: the matcher and its losses, and the two stages; ``pairs`` None leaves the warm-up out."""
+
+    config: FineGrainedConfig
+    pairs: TrainConfig | None
+    regions: TrainConfig
+
+
+def paper(pairs: int, regions: int) -> FineGrainedSettings:
+    """Return the paper's two stages: 10 epochs of batches of 256 each, Adam at 5e-5 and then at 1e-5."""
+    return FineGrainedSettings(
+        FineGrainedConfig(), adam(pairs, rate=5e-5, epochs=10), adam(regions, rate=1e-5, epochs=10)
+    )
+
+
+def tiny(pairs: int, regions: int) -> FineGrainedSettings:
+    """Return what suits the width of tiny and little data: the paper's stages at a higher rate."""
+    return FineGrainedSettings(
+        FineGrainedConfig(), adam(pairs, rate=1e-3, epochs=10), adam(regions, rate=1e-3, epochs=20)
+    )
+
+
+def keeping(pairs: int, regions: int) -> FineGrainedSettings:
+    """Return a matcher that begins as the cosine and is kept from forgetting it; not in the paper."""
+    config = FineGrainedConfig(kind="residual-mlp", hidden=512, objective="softmax", keep=1.0)
+    return FineGrainedSettings(config, None, adam(regions, rate=1e-3, epochs=20))
+
+
+PRESETS: Mapping[str, Callable[[int, int], FineGrainedSettings]] = {"paper": paper, "tiny": tiny, "keep": keeping}
+"""By name, each for a number of pairs and of regions."""
+
+
+def adam(items: int, *, rate: float, epochs: int, batch: int = 256) -> TrainConfig:
+    """Return Adam without decay, its rate falling to 0, evaluating once an epoch; a batch is at most all items."""
+    batch = max(1, min(batch, items))
+    epoch = ceil(items / batch)
+    return TrainConfig(
+        steps=epochs * epoch,
+        batch_size=batch,
+        rate=rate,
+        weight_decay=0.0,
+        betas=(0.9, 0.999),
+        epsilon=1e-8,
+        precision="fp32",
+        workers=0,
+        log_every=epoch,
+        evaluate_every=epoch,
+        save_every=5 * epoch,
+    )

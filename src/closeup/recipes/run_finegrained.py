@@ -1,0 +1,217 @@
+"""One training of a matcher from its options to a folder: embed once, warm up, fine-tune, keep the best."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import torch
+import torch.nn.functional as F
+from accelerate import PartialState
+from safetensors.torch import load_file
+
+from closeup.data.readable import open_train
+from closeup.data.record import Reader
+from closeup.data.registry import open_reader
+from closeup.data.spec import DEFAULT_SPLIT, at_split
+from closeup.errors import CloseupError, ConfigError, InputError, suggest
+from closeup.match.matcher import Matcher
+from closeup.match.matcher_file import save_matcher
+from closeup.match.matchers import new_matcher
+from closeup.models.clip import Clip
+from closeup.models.load import load
+from closeup.recipes.config import TrainConfig
+from closeup.recipes.embed_features import embed_features, regions_with_wrong, whole_pictures
+from closeup.recipes.features import Features
+from closeup.recipes.finegrained import BEST, FineTune, WarmUp, best_rank, mean_rank
+from closeup.recipes.finegrained_config import PRESETS, FineGrainedConfig, FineGrainedSettings
+from closeup.recipes.run_adapt import Adapted
+from closeup.recipes.runs import check_output, check_same, read_card, run_folder, surroundings, write_card
+from closeup.recipes.state import has_state
+from closeup.recipes.train import train
+from closeup.text.cache import content_key
+
+Watch: TypeAlias = Callable[[str], AbstractContextManager[Callable[[int, int], object]]]
+"""Opens a progress bar: told how much is done, and of how much."""
+
+SCALES = torch.logspace(0, 3, 301)
+"""Among which the factor on scores is looked for that makes probabilities of them."""
+
+
+@dataclass(frozen=True, slots=True)
+class MatcherTraining:
+    """What a matcher is trained on, and how: all that it takes to do it again.
+
+    ``regions`` is a data set of described regions with wrong captions, ``pairs`` one with captions of whole pictures,
+    for the warm-up and for ``keep``; both at their split ``train`` unless their lines say otherwise. ``held`` are the
+    regions that the best weights are chosen on (None: those of ``regions`` at its split val). ``config``,
+    ``training`` and ``warmup`` are changes to the preset's matcher, to its second stage and to its first.
+    """
+
+    regions: str
+    pairs: str | None = None
+    held: str | None = None
+    model: str = "tiny"
+    preset: str = "paper"
+    config: Mapping[str, Any] = field(default_factory=dict)
+    training: Mapping[str, Any] = field(default_factory=dict)
+    warmup: Mapping[str, Any] = field(default_factory=dict)
+    features: Path | None = None
+    """A folder that keeps embeddings, also for other trainings; beside the log unless given."""
+    workers: int = 2
+    """Threads that read pictures ahead, while embeddings are made."""
+
+
+def train_matcher(
+    wanted: MatcherTraining,
+    out: str | Path,
+    *,
+    resume: bool = False,
+    watch: Watch = lambda what: nullcontext(lambda done, every: None),
+) -> Adapted:
+    """Train a matcher in both stages and save that of the best rank at ``out``; the log is in ``out`` with ``-run``.
+
+    Embeddings are made first, once, and kept. Everything that was begun is gone on with if ``resume``.
+
+    Raises:
+        InputError: unknown names, a data set that is missing, or an ``out`` that is no folder for a matcher.
+        ConfigError: settings outside their range, or other ones than those of the training that is resumed.
+        DataError: records without what is learned.
+        ModelError: the model is unknown.
+        CloseupError: a file cannot be written; what was saved before stays.
+    """
+    out = Path(out)
+    check_output(out)
+    settings = _settings(wanted, 1, 1)
+    readers = _readers(wanted, settings)
+    here = PartialState(cpu=not torch.accelerator.is_available())
+    clip = load(wanted.model, device=here.device)
+    card = {
+        "recipe": FineTune.name,
+        "base": {"name": wanted.model, "fingerprint": clip.fingerprint},
+        "data": {name: line for name, (line, _) in readers.items()},
+        "preset": wanted.preset,
+        "config": settings.config.to_dict(),
+        "changes": {"training": dict(wanted.training), "warmup": dict(wanted.warmup)},
+    }
+    run = run_folder(out)
+    if read_card(run):
+        if not resume:
+            raise InputError(f"{str(run)!r} holds a training already. Resume it, or choose another folder.")
+        check_same(read_card(run), card, out)
+    elif here.is_main_process:
+        write_card(run, {**card, **surroundings()})
+    with here.main_process_first():
+        features = {
+            name: _embedded(wanted, clip, run / "features", name, line, reader, settings.config, watch)
+            for name, (line, reader) in readers.items()
+        }
+    pairs, regions, held = features.get("pairs"), features["regions"], features["held"]
+    settings = _settings(wanted, len(pairs) if pairs else 1, len(regions))
+    torch.manual_seed(settings.regions.seed)
+    config = settings.config
+    matcher = new_matcher(config.kind, clip.dim, hidden=config.hidden, inputs=config.inputs)
+    start = mean_rank(matcher, held)
+    if settings.pairs is not None and pairs is not None:
+        seed = settings.pairs.seed
+        _stage(WarmUp(matcher, pairs, held, config, seed=seed), settings.pairs, run / "pairs")
+    warm = mean_rank(matcher, held)
+    stage = run / "regions"
+    stage.mkdir(parents=True, exist_ok=True)
+    recipe = FineTune(matcher, regions, held, config, pairs=pairs, seed=settings.regions.seed, best=stage)
+    _stage(recipe, settings.regions, stage)
+    here.wait_for_everyone()
+    matcher.load_state_dict(load_file(stage / BEST))
+    matcher.scale = best_scale(matcher, held)
+    cosine = mean_rank(new_matcher("cosine", clip.dim), held)
+    figures = {"rank": best_rank(stage), "cosine": cosine, "untrained": start, "warmed_up": warm}
+    if here.is_main_process:
+        stages = {"pairs": settings.pairs and asdict(settings.pairs), "regions": asdict(settings.regions)}
+        try:
+            save_matcher(matcher.eval(), out, {"trained": card, **stages, "figures": figures, **surroundings()})
+        except OSError as error:
+            raise CloseupError(
+                f"Cannot write the matcher to {out}: {error.strerror or error}. What was learned is kept in {run}: "
+                "free some space, then resume."
+            ) from error
+    return Adapted(out, figures, here.is_main_process)
+
+
+def best_scale(matcher: Matcher, held: Features) -> float:
+    """Return the factor on scores whose softmax over each region's captions gives the right one the most likelihood.
+
+    A matcher's scores lie closer together than cosines, so CLIP's own factor would make no probabilities of them.
+    """
+    with torch.no_grad():
+        batch = held.take(range(min(len(held), 4096)))
+        device = next((each.device for each in matcher.parameters()), torch.device("cpu"))
+        scores = matcher.of_own(batch["images"].to(device), batch["captions"].to(device)).cpu()
+        right = scores.new_zeros(len(scores), dtype=torch.long)
+        costs = torch.stack([F.cross_entropy(scale * scores, right) for scale in SCALES])
+    return float(SCALES[costs.argmin()])
+
+
+def _settings(wanted: MatcherTraining, pairs: int, regions: int) -> FineGrainedSettings:
+    if wanted.preset not in PRESETS:
+        raise InputError(f"Unknown preset {wanted.preset!r}. {suggest(wanted.preset, PRESETS)}")
+    config, warm, fine = PRESETS[wanted.preset](pairs, regions)
+    seed = {name: value for name, value in wanted.training.items() if name == "seed"}
+    return FineGrainedSettings(
+        config.replace(**wanted.config),
+        None if warm is None else replace(warm, **{**seed, **wanted.warmup}),
+        replace(fine, **wanted.training),
+    )
+
+
+def _readers(wanted: MatcherTraining, settings: FineGrainedSettings) -> dict[str, tuple[str, Reader]]:
+    """Return what must be embedded, by name, with the line that it is known by."""
+    config, warm, _ = settings
+    if config.keep and warm is not None:
+        raise ConfigError("`keep` keeps the cosine's rankings, and a warm-up undoes them: leave one of the two out.")
+    needed = warm is not None or bool(config.keep)
+    if needed and wanted.pairs is None:
+        why = "keeps rankings" if config.keep else "warms up"
+        raise InputError(f"The preset {wanted.preset!r} {why} on captions of whole pictures. Name some as `pairs`.")
+    held = at_split(wanted.regions, DEFAULT_SPLIT) if wanted.held is None else wanted.held
+    found = {"regions": (wanted.regions, open_train(wanted.regions)), "held": (held, open_reader(held))}
+    if needed and wanted.pairs is not None:
+        found["pairs"] = (wanted.pairs, open_train(wanted.pairs))
+    return found
+
+
+def _embedded(
+    wanted: MatcherTraining,
+    clip: Clip,
+    beside: Path,
+    name: str,
+    line: str,
+    reader: Reader,
+    config: FineGrainedConfig,
+    watch: Watch,
+) -> Features:
+    whole = name == "pairs"
+    told = {"records": line, "split": "val" if name == "held" else "train", "count": len(reader)}
+    enlarge = 1.0 if whole else config.enlarge
+    captions = 1 if whole else 1 + config.wrong
+    take = whole_pictures if whole else regions_with_wrong(config.wrong)
+    place = f"{name}-{content_key(told, clip.fingerprint, enlarge, captions)[:16]}"
+    folder = (wanted.features or beside) / place
+    with watch(f"embedding {name}") as tell:
+        return embed_features(
+            clip,
+            reader,
+            take,
+            folder,
+            told=told,
+            captions=captions,
+            enlarge=enlarge,
+            workers=wanted.workers,
+            on_progress=tell,
+        )
+
+
+def _stage(recipe: WarmUp | FineTune, config: TrainConfig, folder: Path) -> None:
+    train(recipe, config, folder, resume=has_state(folder))
