@@ -79,14 +79,14 @@ def paper(pairs: int, regions: int) -> FineGrainedSettings:
 def tiny(pairs: int, regions: int) -> FineGrainedSettings:
     """Return what suits the width of tiny and little data: the paper's stages at a higher rate."""
     return FineGrainedSettings(
-        FineGrainedConfig(), adam(pairs, rate=1e-3, epochs=10), adam(regions, rate=1e-3, epochs=20)
+        FineGrainedConfig(), adam(pairs, rate=1e-3, epochs=10), adam(regions, rate=1e-3, epochs=10)
     )
 
 
 def keeping(pairs: int, regions: int) -> FineGrainedSettings:
     """Return a matcher that begins as the cosine and is kept from forgetting it; not in the paper."""
-    config = FineGrainedConfig(kind="residual-mlp", hidden=512, objective="softmax", keep=1.0)
-    return FineGrainedSettings(config, None, adam(regions, rate=1e-3, epochs=20))
+    config = FineGrainedConfig(kind="residual-mlp", objective="softmax", keep=1.0)
+    return FineGrainedSettings(config, None, adam(regions, rate=1e-3, epochs=10))
 
 
 PRESETS: Mapping[str, Callable[[int, int], FineGrainedSettings]] = {"paper": paper, "tiny": tiny, "keep": keeping}

@@ -37,6 +37,9 @@ from closeup.text.cache import content_key
 Watch: TypeAlias = Callable[[str], AbstractContextManager[Callable[[int, int], object]]]
 """Opens a progress bar: told how much is done, and of how much."""
 
+WARMED_UP = "warmed-up"
+"""The matcher after its first stage, beside the log."""
+
 SCALES = torch.logspace(0, 3, 301)
 """Among which the factor on scores is looked for that makes probabilities of them."""
 
@@ -118,6 +121,8 @@ def train_matcher(
     if settings.pairs is not None and pairs is not None:
         seed = settings.pairs.seed
         _stage(WarmUp(matcher, pairs, held, config, seed=seed), settings.pairs, run / "pairs")
+        if here.is_main_process:
+            save_matcher(matcher, run / WARMED_UP, {"trained": card, **surroundings()})
     warm = mean_rank(matcher, held)
     stage = run / "regions"
     stage.mkdir(parents=True, exist_ok=True)

@@ -1,0 +1,78 @@
+"""The matchers behind the tables of fine-grained matching, all on tiny, which stays as it is."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from closeup.recipes.run_finegrained import MatcherTraining, train_matcher
+from closeup.reproduce.measure import Counter
+from closeup.reproduce.run import Wanted
+from closeup.reproduce.trainings import RAW
+
+SHIPPED = "tiny-finegrained"
+"""What ships: a matcher that begins as the cosine and keeps its rankings of whole pictures."""
+
+REGIONS, HELD, PAIRS = 20_000, 500, 6_000
+"""Scenes whose things teach details and tell the best weights, and scenes whose captions teach what belongs together."""
+QUICK = 24
+EPOCHS = 10
+"""Of fine-tuning; the things of 20,000 scenes make 88,000 crops."""
+KEEPS = (0.0, 0.3, 1.0, 3.0, 10.0)
+"""Weights of keeping the cosine's rankings."""
+SHIPPED_KEEP = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class MatcherMade:
+    """One training of a matcher: the folder's name, the preset and what is changed of it."""
+
+    name: str
+    preset: str
+    config: Mapping[str, Any] = field(default_factory=dict)
+    seed: int = 0
+
+
+def paper_training(kind: str, seed: int) -> MatcherMade:
+    """Return the paper's two stages for a matching function."""
+    return MatcherMade(f"finegrained-{kind}-{seed}", "tiny", {"kind": kind}, seed)
+
+
+def keeping_training(kind: str, keep: float, seed: int) -> MatcherMade:
+    """Return a matcher that begins as the cosine, with a weight of keeping its rankings."""
+    return MatcherMade(f"finegrained-{kind}-keep{keep:g}-{seed}", "keep", {"kind": kind, "keep": keep}, seed)
+
+
+def made_matcher(training: MatcherMade, wanted: Wanted, counter: Counter) -> str:
+    """Train a matcher in ``wanted.work``, or go on where that was stopped, and return its folder."""
+    out = wanted.work / training.name
+    regions, held, pairs = (QUICK, QUICK, QUICK) if wanted.quick else (REGIONS, HELD, PAIRS)
+    train_matcher(
+        MatcherTraining(
+            regions=f"world?negatives=1_attributes&count={regions}",
+            pairs=f"world?count={pairs}",
+            held=f"world?negatives=1_attributes&count={held}&split=val",
+            model=RAW,
+            preset=training.preset,
+            config=training.config,
+            training={"seed": training.seed, **({"steps": 4, "evaluate_every": 2} if wanted.quick else {})},
+            features=wanted.work / "features",
+        ),
+        out,
+        resume=True,
+        watch=counter,
+    )
+    return str(out)
+
+
+def warmed_up(folder: str) -> str:
+    """Return where a training keeps its matcher as it was after the warm-up."""
+    return str(Path(folder + "-run") / "warmed-up")
+
+
+def shipped_training() -> MatcherMade:
+    """Return the training of the matcher that ships."""
+    kept = keeping_training("residual-mlp", SHIPPED_KEEP, 0)
+    return MatcherMade(SHIPPED, kept.preset, kept.config)
