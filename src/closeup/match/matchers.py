@@ -36,8 +36,8 @@ SIDES: Mapping[str, tuple[Side, Side]] = MappingProxyType(
 )
 """What is made of regions and of texts before their cosine is taken, by the matcher's kind."""
 
-LAYERED = ("mlp", "residual-mlp")
-"""Those with a width between their layers."""
+LAYERED = {"mlp": 1, "residual-mlp": 4}
+"""Those with a width between their layers, and how many times that of the embeddings it is unless told."""
 
 KINDS = ("cosine", *SIDES, "attention")
 """The matchers by name."""
@@ -60,7 +60,7 @@ def new_matcher(
     Args:
         kind: One of ``KINDS``.
         dim: Width of the embeddings; all but "cosine" need it.
-        hidden: Width between the layers of "mlp" and "residual-mlp" (None: ``dim``).
+        hidden: Width between the layers of "mlp" (None: ``dim``) and "residual-mlp" (None: four times ``dim``).
         heads: Of "attention" (None: 64, or the largest divisor of 64 that divides ``dim``).
         inputs: What embeddings it will be given; the official ones take them raw.
         scale: As in ``Matcher``.
@@ -82,7 +82,7 @@ def new_matcher(
         if dim % heads:
             raise InputError(f"{heads} heads cannot share {dim} dimensions equally. Give a divisor of {dim}.")
         return AttentionMatcher(dim, heads, inputs=inputs, scale=scale)
-    width = hidden or dim
+    width = hidden or LAYERED.get(kind, 1) * dim
     image, text = (side(dim, width) for side in SIDES[kind])
     settings = {"hidden": width} if kind in LAYERED else {}
     squashed = not kind.startswith("residual")
@@ -90,7 +90,7 @@ def new_matcher(
 
 
 def _check(kind: str, hidden: int | None, heads: int | None, inputs: str) -> None:
-    for name, value, owners in (("hidden", hidden, LAYERED), ("heads", heads, ("attention",))):
+    for name, value, owners in (("hidden", hidden, tuple(LAYERED)), ("heads", heads, ("attention",))):
         if value is not None and (kind not in owners or value < 1):
             told = " and ".join(map(repr, owners))
             raise InputError(f"{name} is {value} for the matcher {kind!r}: give 1 or more, and for {told} alone.")

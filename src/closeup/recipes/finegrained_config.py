@@ -27,7 +27,7 @@ class FineGrainedConfig(Config):
     kind: str = "linear"
     """The matching function, as ``match.new_matcher`` knows it."""
     hidden: int | None = None
-    """Width between the layers of "mlp" and "residual-mlp"; that of the embeddings unless given."""
+    """Width between the layers of "mlp" and "residual-mlp"; that of the embeddings, and four times it, unless given."""
     inputs: Inputs = "unit"
     """What the matcher is given: embeddings of length one, or as the towers give them, as in the official code."""
     wrong: int = 10
@@ -79,14 +79,14 @@ def paper(pairs: int, regions: int) -> FineGrainedSettings:
 def tiny(pairs: int, regions: int) -> FineGrainedSettings:
     """Return what suits the width of tiny and little data: the paper's stages at a higher rate."""
     return FineGrainedSettings(
-        FineGrainedConfig(), adam(pairs, rate=1e-3, epochs=10), adam(regions, rate=1e-3, epochs=10)
+        FineGrainedConfig(), adam(pairs, rate=1e-3, epochs=10), adam(regions, rate=1e-3, epochs=5)
     )
 
 
 def keeping(pairs: int, regions: int) -> FineGrainedSettings:
     """Return a matcher that begins as the cosine and is kept from forgetting it; not in the paper."""
     config = FineGrainedConfig(kind="residual-mlp", objective="softmax", keep=1.0)
-    return FineGrainedSettings(config, None, adam(regions, rate=1e-3, epochs=10))
+    return FineGrainedSettings(config, None, adam(regions, rate=1e-3, epochs=5))
 
 
 PRESETS: Mapping[str, Callable[[int, int], FineGrainedSettings]] = {"paper": paper, "tiny": tiny, "keep": keeping}

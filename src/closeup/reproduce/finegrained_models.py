@@ -16,10 +16,8 @@ SHIPPED = "tiny-finegrained"
 """What ships: a matcher that begins as the cosine and keeps its rankings of whole pictures."""
 
 REGIONS, HELD, PAIRS = 20_000, 500, 6_000
-"""Scenes whose things teach details and tell the best weights, and scenes whose captions teach what belongs together."""
+"""Scenes whose things teach details, and tell the best weights; scenes whose captions are ranked."""
 QUICK = 24
-EPOCHS = 10
-"""Of fine-tuning; the things of 20,000 scenes make 88,000 crops."""
 KEEPS = (0.0, 0.3, 1.0, 3.0, 10.0)
 """Weights of keeping the cosine's rankings."""
 SHIPPED_KEEP = 1.0
@@ -38,6 +36,11 @@ class MatcherMade:
 def paper_training(kind: str, seed: int) -> MatcherMade:
     """Return the paper's two stages for a matching function."""
     return MatcherMade(f"finegrained-{kind}-{seed}", "tiny", {"kind": kind}, seed)
+
+
+def softmax_training(kind: str, seed: int) -> MatcherMade:
+    """Return the same with a softmax over the captions of a region in the place of the hinge."""
+    return MatcherMade(f"finegrained-{kind}-softmax-{seed}", "tiny", {"kind": kind, "objective": "softmax"}, seed)
 
 
 def keeping_training(kind: str, keep: float, seed: int) -> MatcherMade:

@@ -2,25 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from functools import lru_cache
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 from closeup.data.record import Reader
 from closeup.data.world import World
+from closeup.data.world.fine_grained import every_benchmark
+from closeup.data.world.lexicon import ATTRIBUTES
+from closeup.data.world.twins import Twins
+from closeup.evaluate import Retrieval
 from closeup.heads.fvit import FVit
 from closeup.heads.mask_proposer import load_mask_proposer
 from closeup.heads.rpn import load_proposer
 from closeup.heads.saved import load_detector
 from closeup.match.detections import Suppression
+from closeup.match.matcher import Matcher
 from closeup.models.blend import blend
 from closeup.models.clip import Clip
 from closeup.models.load import load
 from closeup.models.mask_prompt import cut_out_view
 from closeup.models.windows import Window
+from closeup.predict.benchmarks_report import BenchmarksReport
 from closeup.predict.detection_report import DetectionReport
+from closeup.predict.evaluate_benchmarks import evaluate_benchmarks
 from closeup.predict.evaluate_detection import evaluate_detection, evaluate_zero_shot_detection
 from closeup.predict.evaluate_panoptic import evaluate_panoptic
 from closeup.predict.evaluate_regions import evaluate_regions
@@ -30,6 +37,7 @@ from closeup.predict.forgetting_report import CLASSIFICATION, RETRIEVAL, Figure
 from closeup.predict.panoptic_report import PanopticReport
 from closeup.predict.region_report import RegionReport
 from closeup.predict.scorers import Scorer
+from closeup.predict.whole_image import encode_whole, retrievals
 
 Counter: TypeAlias = Callable[[str], AbstractContextManager[Callable[[int, int], None]]]
 """Given what is being done, a context that is told how many are done, of how many."""
@@ -52,6 +60,12 @@ class Scale:
     alphas: tuple[float, ...] = (0.0, 0.25, 0.5, 0.75, 1.0)
     """Shares of the adapted model in blends."""
     workers: int = 2
+
+
+TWINS = 192
+"""Side in pixels at which pictures of twins are drawn, and looked at whole."""
+LOT = 100
+"""Scenes among which a caption's own is looked for: captions of scenes fit many of them, so more would all be chance."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +99,7 @@ class Measurements:
     _detections: dict[tuple[object, ...], DetectionReport] = field(default_factory=dict)
     _segmented: dict[str, SegmentationReport] = field(default_factory=dict)
     _panoptic: dict[tuple[object, ...], PanopticReport] = field(default_factory=dict)
+    _matched: dict[tuple[object, ...], Any] = field(default_factory=dict)
 
     def clip(self, model: Model) -> Clip:
         """Return a model."""
@@ -172,6 +187,79 @@ class Measurements:
                     on_progress=tell,
                 )
         return self._segmented[name]
+
+    def described(
+        self, model: str, matchers: Mapping[str, Matcher | None], how: str = "crop"
+    ) -> dict[str, BenchmarksReport]:
+        """Return how matchers rank right captions in all benchmarks, on held-out scenes of the split test.
+
+        What is found is kept by the matchers' names and weights.
+        """
+        return self._by_matcher(
+            "described",
+            model,
+            matchers,
+            how,
+            lambda new, tell: evaluate_benchmarks(
+                self.clip(model),
+                every_benchmark(World("test", count=self.scale.scenes)),
+                new,
+                how=how,
+                size=None if how == "crop" else self.scale.size,
+                workers=self.scale.workers,
+                on_progress=tell,
+            ),
+        )
+
+    def twins(
+        self, model: str, matchers: Mapping[str, Matcher | None], how: str = "crop"
+    ) -> dict[str, BenchmarksReport]:
+        """Return how often matchers call twins by their own names, a report per family of attributes."""
+
+        def find(
+            new: Mapping[str, Matcher | None], tell: Callable[[int, int], None]
+        ) -> Mapping[str, BenchmarksReport]:
+            return evaluate_benchmarks(
+                self.clip(model),
+                {family: Twins(family, count=self.scale.trend_scenes) for family in ATTRIBUTES},
+                new,
+                negatives=dict.fromkeys(ATTRIBUTES, 1),
+                how=how,
+                size=None if how == "crop" else TWINS,
+                workers=self.scale.workers,
+                on_progress=tell,
+            )
+
+        return self._by_matcher("twins", model, matchers, how, find)
+
+    def retrieved(self, model: str, matchers: Mapping[str, Matcher | None]) -> dict[str, Retrieval]:
+        """Return retrieval of whole scenes of the split test, the mean over lots of ``LOT``, by several matchers."""
+
+        def find(new: Mapping[str, Matcher | None], tell: Callable[[int, int], None]) -> dict[str, Retrieval]:
+            clip, world = self.clip(model), World("test", count=self.scale.scenes)
+            images = encode_whole(clip, world, normalize=False, workers=self.scale.workers, on_progress=tell)
+            return retrievals(clip, images, new, lot=LOT)
+
+        return self._by_matcher("retrieved", model, matchers, "whole", find)
+
+    def _by_matcher(
+        self,
+        what: str,
+        model: str,
+        matchers: Mapping[str, Matcher | None],
+        how: str,
+        find: Callable[[Mapping[str, Matcher | None], Callable[[int, int], None]], Mapping[str, Any]],
+    ) -> dict[str, Any]:
+        keys = {
+            name: (what, model, how, None if matcher is None else matcher.fingerprint)
+            for name, matcher in matchers.items()
+        }
+        new = {name: matchers[name] for name, key in keys.items() if key not in self._matched}
+        if new:
+            with self.counter(f"{model}: {what}, {how}") as tell:
+                found = find(new, tell)
+            self._matched |= {keys[name]: each for name, each in found.items()}
+        return {name: self._matched[key] for name, key in keys.items()}
 
     def panoptic(self, model: str, proposer: str, **settings: float) -> PanopticReport:
         """Return panoptic quality with a proposer's masks read off a model's dense map."""

@@ -53,7 +53,8 @@ def _markdown(columns: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
 def _cell(row: Row | None) -> str:
     if row is None:
         return ABSENT
-    here = f"{row.mean:.1f}" if row.spread is None else f"{row.mean:.1f} ± {row.spread:.1f}"
+    here, spread = (None if number is None else f"{number:.{row.digits}f}" for number in (row.mean, row.spread))
+    here = here if spread is None else f"{here} ± {spread}"
     return here if row.paper is None else f"{here} / {row.paper.value:g}"
 
 

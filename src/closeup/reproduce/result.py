@@ -31,6 +31,8 @@ class Row:
     """The column."""
     values: tuple[float, ...]
     paper: Paper | None = None
+    digits: int = 1
+    """Digits after the point."""
 
     @property
     def mean(self) -> float:
@@ -49,6 +51,7 @@ class Row:
             "name": self.name,
             "metric": self.metric,
             "here": here,
+            **({} if self.digits == 1 else {"digits": self.digits}),
             "paper": None if self.paper is None else asdict(self.paper),
         }
 
@@ -56,7 +59,8 @@ class Row:
     def from_dict(cls, stored: dict[str, Any]) -> Row:
         """Return the row that ``to_dict`` wrote."""
         paper = None if stored["paper"] is None else Paper(**stored["paper"])
-        return cls(stored["name"], stored["metric"], tuple(stored["here"]["values"]), paper)
+        values = tuple(stored["here"]["values"])
+        return cls(stored["name"], stored["metric"], values, paper, stored.get("digits", 1))
 
 
 @dataclass(frozen=True, slots=True)

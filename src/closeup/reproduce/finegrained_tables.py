@@ -1,0 +1,167 @@
+"""The tables of fine-grained matching: ranks among wrong captions, and what is left of retrieval."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from closeup.data.fgovd import BENCHMARKS
+from closeup.evaluate import Retrieval
+from closeup.match.matcher import Matcher
+from closeup.predict.benchmarks_report import BenchmarksReport
+from closeup.reproduce.finegrained_paper import (
+    COSINE_ROW,
+    FINE,
+    IMAGE_R1,
+    KINDS,
+    MATCHED,
+    RANK,
+    SPLIT_RANKS,
+    TEXT_R1,
+)
+from closeup.reproduce.measure import Measurements
+from closeup.reproduce.result import Row
+from closeup.reproduce.trainings import RAW
+
+HARD = "1_attributes"
+HARD_RANK, KEPT = "mean rank, Hard", "R@1, mean of both directions"
+LOST = 1.0
+"""Points of R@1 that a matcher may lose and still be said to keep retrieval."""
+
+ADAPTED = "tiny-clipself"
+MATCHER_ROW = "matcher"
+
+Rows = Mapping[str, Sequence[Matcher | None]]
+"""The matchers of each row, one a seed; None is the cosine."""
+Table = tuple[list[Row], list[str]]
+
+
+def matched(measured: Measurements, rows: Rows) -> Table:
+    """Return the paper's first table: the mean over the benchmarks' mean ranks, and retrieval of whole pictures."""
+    ranks, recalls = measured_rows(measured, rows)
+    found: list[Row] = []
+    for name in rows:
+        columns = {RANK: [report.mean_rank for report in ranks[name]], **_recalls(recalls[name])}
+        found += [
+            Row(name, metric, tuple(values), MATCHED.get((name, metric)), digits=2 if metric == RANK else 1)
+            for metric, values in columns.items()
+        ]
+    return found, _said_of_matchers(found)
+
+
+def by_benchmark(measured: Measurements, rows: Rows) -> Table:
+    """Return the mean rank of each benchmark, in the paper's order of them."""
+    ranks, _ = measured_rows(measured, rows)
+    found = [
+        Row(
+            name,
+            BENCHMARKS[benchmark].title,
+            tuple(report.reports[benchmark].ranks().mean for report in reports),
+            SPLIT_RANKS.get((name, BENCHMARKS[benchmark].title)),
+            digits=2,
+        )
+        for name, reports in ranks.items()
+        for benchmark in BENCHMARKS
+    ]
+    chances = ", ".join(f"{each.title} {(each.negatives + 2) / 2:g}" for each in BENCHMARKS.values())
+    return found, [f"Mean rank by chance: {chances}.", *_said_of_hard(found)]
+
+
+def kept(measured: Measurements, rows: Rows, reference: str) -> Table:
+    """Return the rank on Hard and R@1 of each row, and which rows have most of the reference's gain for little."""
+    ranks, recalls = measured_rows(measured, rows)
+    found: list[Row] = []
+    for name in rows:
+        hard = tuple(report.reports[HARD].ranks().mean for report in ranks[name])
+        found += [
+            Row(name, HARD_RANK, hard, digits=2),
+            Row(name, KEPT, tuple(_first(recall) for recall in recalls[name])),
+        ]
+    return found, _said_of_keeping(found, reference)
+
+
+def shipped(measured: Measurements, matcher: Matcher) -> Table:
+    """Return ranks, retrieval and twins by the cosine and by a matcher, from crops and from an adapted dense map."""
+    pair: dict[str, Matcher | None] = {COSINE_ROW: None, MATCHER_ROW: matcher}
+    rows: list[Row] = []
+    for place, model, how in (("crops", RAW, "crop"), (f"dense map of {ADAPTED}", ADAPTED, "dense")):
+        ranks, twins = measured.described(model, pair, how), measured.twins(model, pair, how)
+        recalls = measured.retrieved(RAW, pair) if how == "crop" else {}
+        for name in pair:
+            row = f"{place}, {name}"
+            rows += [
+                Row(row, BENCHMARKS[benchmark].title, (report.ranks().mean,), digits=2)
+                for benchmark, report in ranks[name].reports.items()
+            ]
+            rows += [
+                Row(row, f"twins, {family}", (100 * report.ranks().top1,))
+                for family, report in twins[name].reports.items()
+            ]
+            rows += [Row(row, KEPT, (_first(recalls[name]),))] if recalls else []
+    return rows, []
+
+
+def measured_rows(
+    measured: Measurements, rows: Rows
+) -> tuple[dict[str, list[BenchmarksReport]], dict[str, list[Retrieval]]]:
+    """Return ranks and retrieval of every row, one a seed, of one pass over the pictures."""
+    named = {f"{row} {seed}": matcher for row, group in rows.items() for seed, matcher in enumerate(group)}
+    ranks, recalls = measured.described(RAW, named), measured.retrieved(RAW, named)
+    places = {row: [f"{row} {seed}" for seed in range(len(group))] for row, group in rows.items()}
+    return (
+        {row: [ranks[key] for key in keys] for row, keys in places.items()},
+        {row: [recalls[key] for key in keys] for row, keys in places.items()},
+    )
+
+
+def _recalls(found: Sequence[Retrieval]) -> dict[str, list[float]]:
+    directions = {"image to text": "image_to_text", "text to image": "text_to_image"}
+    return {
+        f"{told} R@{k}": [100 * getattr(each, name)[place] for each in found]
+        for told, name in directions.items()
+        for place, k in enumerate(found[0].ks)
+    }
+
+
+def _first(found: Retrieval) -> float:
+    return 50 * (found.image_to_text[0] + found.text_to_image[0])
+
+
+def _said_of_matchers(rows: Sequence[Row]) -> list[str]:
+    means = {(row.name, row.metric): row.mean for row in rows}
+    told = []
+    for kind in KINDS:
+        fine = f"{kind}, {FINE}"
+        if (fine, RANK) not in means:
+            continue
+        rank, text, image = (means[fine, metric] - means[COSINE_ROW, metric] for metric in (RANK, TEXT_R1, IMAGE_R1))
+        told.append(
+            f"{kind}, fine-tuned, against the cosine: rank {rank:+.2f}, R@1 {text:+.1f} and {image:+.1f} points."
+        )
+    return told
+
+
+def _said_of_hard(rows: Sequence[Row]) -> list[str]:
+    hard = {row.name: row.mean for row in rows if row.metric == BENCHMARKS[HARD].title}
+    start = hard[COSINE_ROW]
+    chance = (BENCHMARKS[HARD].negatives + 2) / 2
+    told = [f"On Hard the cosine stands {(start - 1) / (chance - 1):.0%} of the way from the best rank to chance."]
+    for name, mean in hard.items():
+        if name != COSINE_ROW and mean < start:
+            told.append(f"{name}: {(start - mean) / (start - 1):.0%} of the cosine's distance to 1 on Hard is gone.")
+    return told
+
+
+def _said_of_keeping(rows: Sequence[Row], reference: str) -> list[str]:
+    means = {(row.name, row.metric): row.mean for row in rows}
+    start, recall = means[COSINE_ROW, HARD_RANK], means[COSINE_ROW, KEPT]
+    gain = start - means[reference, HARD_RANK]
+    told = [
+        f"{reference}: {gain:.2f} ranks gained on Hard, R@1 {means[reference, KEPT] - recall:+.1f} points.",
+    ]
+    for name in dict.fromkeys(row.name for row in rows):
+        if name in (COSINE_ROW, reference):
+            continue
+        share, lost = (start - means[name, HARD_RANK]) / gain, recall - means[name, KEPT]
+        held = "keeps retrieval" if lost <= LOST else "does not keep retrieval"
+        told.append(f"{name}: {share:.0%} of that gain, R@1 {-lost:+.1f} points: {held}.")
+    return told
