@@ -134,8 +134,12 @@ class _Table:
             self._resume(json.loads((folder / BEGUN).read_text(encoding="utf-8")))
         elif any(folder.iterdir()):
             raise InputError(f"{str(folder)!r} holds something else. Choose another folder for embeddings.")
+        else:
+            self._tell()
         for name, size in self._bytes.items():
             with (folder / name).open("ab") as file:
+                if file.tell() < size:
+                    raise DataError(f"{folder / name} is cut short. Delete {str(folder)!r}, and make it anew.")
                 file.truncate(size)
 
     def _resume(self, begun: dict[str, Any]) -> None:
@@ -169,6 +173,9 @@ class _Table:
                 os.fsync(file.fileno())
             self._bytes[name] += len(part)
         self.records, self.pictures, self.items = self.records + records, int(rows[-1]), self.items + len(items)
+        self._tell()
+
+    def _tell(self) -> None:
         state = {"records": self.records, "pictures": self.pictures, "items": self.items, "bytes": self._bytes}
         write_json(self._folder / BEGUN, {**state, "told": self._told})
 

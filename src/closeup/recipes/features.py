@@ -77,4 +77,4 @@ def _mapped(path: Path, kind: type[np.generic], shape: tuple[int, int]) -> np.nd
 
 
 def _single(table: np.ndarray, rows: Int[np.ndarray, "*shape"]) -> Tensor:
-    return torch.from_numpy(np.asarray(table[rows], dtype=np.float32))
+    return torch.from_numpy(np.asarray(table[rows])).float()  # torch is the faster one at it

@@ -20,6 +20,8 @@ from jaxtyping import Float
 from safetensors import safe_open
 from torch import Tensor, nn
 
+from closeup.data.atomic import replacing
+from closeup.errors import CloseupError
 from closeup.evaluate.fine_grained import rank_captions
 from closeup.match.losses import own_negatives_loss, triplet_loss
 from closeup.match.matcher import Matcher
@@ -27,6 +29,7 @@ from closeup.match.matchers import new_matcher
 from closeup.models.disk import write_tensors
 from closeup.recipes.features import Features
 from closeup.recipes.finegrained_config import FineGrainedConfig
+from closeup.recipes.gather import gather
 from closeup.recipes.order import visited
 from closeup.recipes.recipe import Batch, Recipe
 
@@ -67,22 +70,11 @@ class MatcherRecipe(Recipe):
         """Return all parameters of the matcher."""
         return dict(self.module.named_parameters())
 
-    def sample(self, position: int) -> int:
-        """Return the item to learn from at a position."""
-        return visited(position, len(self.learned), self._seed)
-
-    def collate(self, samples: Sequence[int]) -> Batch:
-        """Return the embeddings of some items."""
-        return self.learned.take(samples)
-
     def evaluate(self) -> dict[str, float]:
         """Return the mean rank of right captions on what is held out, and keep the weights where it is the best yet."""
         rank = mean_rank(self.matcher, self.held)
         if self._best is not None and PartialState().is_main_process and rank < best_rank(self._best):
-            state = {name: tensor.detach().cpu() for name, tensor in self.matcher.state_dict().items()}
-            fresh = self._best / f".{BEST}"
-            write_tensors(state, fresh, {"rank": repr(rank)})
-            fresh.replace(self._best / BEST)
+            _keep_best(self.matcher, self._best, rank)
         return {"rank": rank}
 
 
@@ -97,6 +89,14 @@ class WarmUp(MatcherRecipe):
     ) -> None:
         super().__init__(matcher, learned, held, config, seed=seed)
         self.module = _Pairs(matcher, config)
+
+    def sample(self, position: int) -> int:
+        """Return the pair to learn from at a position."""
+        return visited(position, len(self.learned), self._seed)
+
+    def collate(self, samples: Sequence[int]) -> Batch:
+        """Return the embeddings of some pairs."""
+        return self.learned.take(samples)
 
 
 class FineTune(MatcherRecipe):
@@ -115,15 +115,15 @@ class FineTune(MatcherRecipe):
     ) -> None:
         super().__init__(matcher, learned, held, config, seed=seed, best=best)
         self.pairs = pairs if config.keep else None
-        self.divisible = self.pairs is None  # type: ignore[misc]  # of this recipe, not of its class
+        self.divisible = self.pairs is None
         self.module = _Details(matcher, config, new_matcher("cosine", matcher.dim))
 
-    def sample(self, position: int) -> tuple[int, int]:  # type: ignore[override]
+    def sample(self, position: int) -> tuple[int, int]:
         """Return the region to learn from at a position, and the pair to keep."""
         kept = 0 if self.pairs is None else visited(position, len(self.pairs), self._seed + 1)
-        return super().sample(position), kept
+        return visited(position, len(self.learned), self._seed), kept
 
-    def collate(self, samples: Sequence[tuple[int, int]]) -> Batch:  # type: ignore[override]
+    def collate(self, samples: Sequence[tuple[int, int]]) -> Batch:
         """Return the embeddings of some regions and of some pairs."""
         batch = self.learned.take([item for item, _ in samples])
         if self.pairs is not None:
@@ -138,7 +138,8 @@ class _Pairs(nn.Module):
         self.matcher, self._config = matcher, config
 
     def forward(self, batch: Batch) -> dict[str, Tensor]:
-        scores = self.matcher(batch["images"], batch["captions"][:, 0])
+        # Every picture of the global batch meets every caption of it; nothing before the matcher learns.
+        scores = self.matcher(gather(batch["images"]), gather(batch["captions"][:, 0]))
         loss = triplet_loss(scores, margin=self._config.pair_margin, hardest=self._config.hardest)
         return {"loss": loss / len(scores)}
 
@@ -157,8 +158,8 @@ class _Details(nn.Module):
             loss = own_negatives_loss(scores, margin=config.margin, hardest=config.hardest) / len(scores)
         if "whole" not in batch:
             return {"loss": loss}
-        before = self._cosine(batch["whole"], batch["said"])
-        moved = ranking_moved(self.matcher(batch["whole"], batch["said"]), before, config.sharpness)
+        whole, said = gather(batch["whole"]), gather(batch["said"])
+        moved = ranking_moved(self.matcher(whole, said), self._cosine(whole, said), config.sharpness)
         return {"loss": loss + config.keep * moved, "details": loss.detach(), "moved": moved.detach()}
 
 
@@ -195,3 +196,15 @@ def best_rank(folder: Path) -> float:
         return float("inf")
     with safe_open(folder / BEST, framework="pt") as stored:
         return float(stored.metadata()["rank"])
+
+
+def _keep_best(matcher: Matcher, folder: Path, rank: float) -> None:
+    state = {name: tensor.detach().cpu() for name, tensor in matcher.state_dict().items()}
+    try:
+        with replacing(folder / BEST) as fresh:
+            write_tensors(state, fresh, {"rank": repr(rank)})
+    except OSError as error:
+        raise CloseupError(
+            f"Cannot write the best weights to {folder}: {error.strerror or error}. Those before them are untouched; "
+            "free some space, then resume."
+        ) from error

@@ -49,7 +49,7 @@ class HeadRecipe(Recipe):
     device, so a batch is never computed in parts.
     """
 
-    divisible: ClassVar[bool] = False
+    divisible = False
     lesson: ClassVar[str]
     """What of a word a picture must have for something to be learned from it."""
 

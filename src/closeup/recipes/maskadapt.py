@@ -68,7 +68,7 @@ class MaskAdapt(Recipe):
     """
 
     name: ClassVar[str] = "maskadapt"
-    divisible: ClassVar[bool] = False
+    divisible = False
 
     def __init__(
         self,

@@ -38,7 +38,7 @@ class Pretrain(Recipe):
     """
 
     name: ClassVar[str] = "pretrain"
-    divisible: ClassVar[bool] = False
+    divisible = False
 
     def __init__(self, clip: Clip, source: Captioned, *, probes: int = 240) -> None:
         self.clip = clip

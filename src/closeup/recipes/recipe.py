@@ -21,7 +21,7 @@ class Recipe(ABC):
     """
 
     name: ClassVar[str]
-    divisible: ClassVar[bool] = True
+    divisible: bool = True
     """Whether a batch may be computed in parts; not where the pictures of a batch are compared with each other."""
     module: nn.Module
 

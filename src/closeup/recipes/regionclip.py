@@ -68,7 +68,7 @@ class RegionClip(Recipe):
     """
 
     name: ClassVar[str] = "regionclip"
-    divisible: ClassVar[bool] = False
+    divisible = False
 
     def __init__(
         self,

@@ -101,10 +101,12 @@ def train_matcher(
         "changes": {"training": dict(wanted.training), "warmup": dict(wanted.warmup)},
     }
     run = run_folder(out)
-    if read_card(run):
-        if not resume:
-            raise InputError(f"{str(run)!r} holds a training already. Resume it, or choose another folder.")
-        check_same(read_card(run), card, out)
+    begun = read_card(run)
+    here.wait_for_everyone()  # nobody writes what another is yet to look for
+    if begun and not resume:
+        raise InputError(f"{str(run)!r} holds a training already. Resume it, or choose another folder.")
+    if begun:
+        check_same(begun, card, out)
     elif here.is_main_process:
         write_card(run, {**card, **surroundings()})
     with here.main_process_first():
@@ -126,6 +128,10 @@ def train_matcher(
     warm = mean_rank(matcher, held)
     stage = run / "regions"
     stage.mkdir(parents=True, exist_ok=True)
+    if here.is_main_process and not has_state(stage):
+        # Of a training that never came to save its state, and may have had other settings.
+        (stage / BEST).unlink(missing_ok=True)
+    here.wait_for_everyone()
     recipe = FineTune(matcher, regions, held, config, pairs=pairs, seed=settings.regions.seed, best=stage)
     _stage(recipe, settings.regions, stage)
     here.wait_for_everyone()
