@@ -1,4 +1,4 @@
-"""The part ``finegrained`` of the verb ``evaluate``: whether a right caption scores above ones that are nearly right."""
+"""The part ``finegrained`` of the verb ``evaluate``: whether right captions score above nearly right ones."""
 
 from __future__ import annotations
 
@@ -150,7 +150,9 @@ def rank_lines(reports: Mapping[str, BenchmarksReport]) -> Sequence[RenderableTy
         if len(reports) == 1 and len(report.reports) == 1:
             continue
         whose = f" of {name}" if len(reports) > 1 else ""
-        lines.append(f"FG mean rank{whose}: {report.mean_rank:.4f}, over {len(ranked)} of the paper's eight benchmarks.")
+        lines.append(
+            f"FG mean rank{whose}: {report.mean_rank:.4f}, over {len(ranked)} of the paper's eight benchmarks."
+        )
     return lines
 
 

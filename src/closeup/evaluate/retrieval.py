@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
+from statistics import fmean
 from typing import TypeAlias
 
 import torch
@@ -76,6 +77,17 @@ class Retrieval:
         """Return the recalls as a flat mapping fit for JSON."""
         found = {f"text_to_image_r{k}": value for k, value in zip(self.ks, self.text_to_image, strict=True)}
         return found | {f"image_to_text_r{k}": value for k, value in zip(self.ks, self.image_to_text, strict=True)}
+
+
+def mean_recall(found: Sequence[Retrieval]) -> Retrieval:
+    """Return the mean of several retrievals at the same ranks; InputError where there is none, or they differ."""
+    if len({each.ks for each in found}) != 1:
+        raise InputError(f"{len(found)} retrievals at {sorted({each.ks for each in found})}: give some at equal ranks.")
+    directions = (
+        tuple(fmean(column) for column in zip(*(getattr(each, name) for each in found), strict=True))
+        for name in ("text_to_image", "image_to_text")
+    )
+    return Retrieval(found[0].ks, *directions)
 
 
 def retrieval_recall(

@@ -47,7 +47,7 @@ class Matcher(nn.Module, ABC):
         *,
         inputs: Inputs = "unit",
         scale: float | None = None,
-        settings: Mapping[str, int] | None = None,
+        settings: Mapping[str, float] | None = None,
     ) -> None:
         super().__init__()
         self.kind = kind

@@ -15,6 +15,7 @@ from closeup.match.matchers import new_matcher
 from closeup.match.official_matchers import from_official
 from closeup.models.checkpoint import CARD, MATCHER, mismatches, model_folder, read_state_dict, stored
 from closeup.models.disk import write_tensors
+from closeup.models.load import PACKAGED
 
 KEYS = ("matcher", "dim", "inputs", "scale")
 """What every card tells; those of some kinds tell ``hidden`` or ``heads`` too."""
@@ -43,15 +44,17 @@ def save_matcher(
 
 
 def load_matcher(path: str | Path, *, device: str | torch.device = "cpu") -> Matcher:
-    """Load a matcher in eval mode: a folder that ``save_matcher`` wrote, or an official checkpoint of FG-CLIP.
+    """Load a matcher in eval mode: a folder that ``save_matcher`` wrote, one that ships, or an official checkpoint.
 
-    A checkpoint is a file, whose ``.pt`` may be left out; its keys tell which matching function it is. An official
-    attention matcher, of which none was published, is taken to have 64 heads.
+    A checkpoint of FG-CLIP is a file, whose ``.pt`` may be left out; its keys tell which matching function it is. An
+    official attention matcher, of which none was published, is taken to have 64 heads.
 
     Raises:
         ModelError: there is none, or it is no matcher, or its weights do not fit each other.
     """
-    path = Path(path).expanduser()
+    shipped = PACKAGED / Path(path).name
+    path = shipped if str(path) == shipped.name and _is_matcher(shipped) and not Path(path).exists() else Path(path)
+    path = path.expanduser()
     files = [file for file in (path, path.with_name(f"{path.name}.pt")) if file.is_file()]
     if path.is_dir():
         made = _from_folder(path)
@@ -63,8 +66,12 @@ def load_matcher(path: str | Path, *, device: str | torch.device = "cpu") -> Mat
     return made.to(device)
 
 
+def _is_matcher(folder: Path) -> bool:
+    return (folder / MATCHER).is_file() and (folder / CARD).is_file()
+
+
 def _from_folder(folder: Path) -> Matcher:
-    if not (folder / MATCHER).is_file() or not (folder / CARD).is_file():
+    if not _is_matcher(folder):
         raise ModelError(f"{str(folder)!r} holds no {MATCHER} with a {CARD}, so it is no matcher.")
     try:
         card = json.loads((folder / CARD).read_text(encoding="utf-8"))

@@ -16,6 +16,7 @@ from closeup._types import Embeddings
 from closeup.data.fgovd import BENCHMARKS
 from closeup.data.prefetch import prefetched
 from closeup.data.record import Reader
+from closeup.data.world.fine_grained import FineGrainedWorld
 from closeup.errors import DataError, InputError, suggest
 from closeup.match.matcher import Matcher
 from closeup.match.matchers import new_matcher
@@ -62,7 +63,8 @@ def evaluate_benchmarks(
         readers: By benchmark, records with boxes or masks and descriptions; others of its records are passed over.
             Records of one number are read together, so that readers that share pictures can share the work on them.
         matchers: By any name, what scores regions against captions (None: the cosine).
-        negatives: By benchmark, how many wrong captions of a region take part (None: FG-OVD's own).
+        negatives: By benchmark, how many wrong captions of a region take part (None: FG-OVD's own, fewer where the
+            world has no more).
         how: As in ``evaluate_fine_grained``, and so are the rest.
         scale: Factor by which crops are enlarged about their centre.
         route: How the last block is replaced in the dense map.
@@ -135,19 +137,23 @@ def evaluate_benchmarks(
     }
 
 
-def negatives_of(benchmarks: Mapping[str, object], given: Mapping[str, int] | None = None) -> dict[str, int]:
-    """Return how many wrong captions take part in each benchmark: as given, or FG-OVD's N.
+def negatives_of(readers: Mapping[str, Reader], given: Mapping[str, int] | None = None) -> dict[str, int]:
+    """Return how many wrong captions take part in each benchmark: as given, as its reader has them, or FG-OVD's N.
 
     Raises:
         InputError: a number below one, or none for a benchmark that is not FG-OVD's.
     """
-    own = {name: each.negatives for name, each in BENCHMARKS.items()} if given is None else given
-    for name in benchmarks:
+    if given is None:
+        known = {name: each.negatives for name, each in BENCHMARKS.items()}
+        own = known | {name: each.negatives for name, each in readers.items() if isinstance(each, FineGrainedWorld)}
+    else:
+        own = dict(given)
+    for name in readers:
         if name not in own:
             raise InputError(f"{name!r} is none of FG-OVD's benchmarks: say how many wrong captions take part (N).")
         if own[name] < 1:
             raise InputError(f"negatives is {own[name]}: ask among 1 wrong caption or more.")
-    return {name: own[name] for name in benchmarks}
+    return {name: own[name] for name in readers}
 
 
 def _texts(asked: Asked, negatives: int) -> list[tuple[str, ...]]:
@@ -172,7 +178,9 @@ def _scored(
     attributes = record.attributes or ({},) * len(texts)
     return [
         # What a list was filled up with is cut off again.
-        DescribedRegion(record.id, row, told, attributes[row], scores[row, : 1 + min(len(told.wrong), len(texts[0]) - 1)])
+        DescribedRegion(
+            record.id, row, told, attributes[row], scores[row, : 1 + min(len(told.wrong), len(texts[0]) - 1)]
+        )
         for row, told in enumerate(record.descriptions)
     ]
 

@@ -13,6 +13,7 @@ from closeup.data.prefetch import prefetched
 from closeup.data.record import Reader, Record
 from closeup.errors import DataError
 from closeup.evaluate import Recognition, RegionRecognition, Retrieval, retrieval_recall
+from closeup.evaluate.retrieval import mean_recall
 from closeup.match import Matcher, score
 from closeup.match.scores import pair_scores
 from closeup.models.clip import Clip
@@ -45,7 +46,8 @@ def encode_whole(
 ) -> WholeImages:
     """Encode the first ``limit`` images whole, at the model's own size and by its own preprocessing.
 
-    Without ``normalize`` embeddings are as the tower gives them, as some matchers want them. A record's label is the image's own where it has exactly one, and neither boxes nor masks.
+    Without ``normalize`` embeddings are as the tower gives them, as some matchers want them. A record's label is the
+    image's own where it has exactly one, and neither boxes nor masks.
     """
     count = len(reader) if limit is None else min(limit, len(reader))
     records: list[tuple[int, tuple[str, ...]]] = []
@@ -100,8 +102,13 @@ def retrieval(clip: Clip, images: WholeImages) -> Retrieval:
 
 
 @torch.no_grad()
-def retrievals(clip: Clip, images: WholeImages, matchers: Mapping[str, Matcher | None]) -> dict[str, Retrieval]:
+def retrievals(
+    clip: Clip, images: WholeImages, matchers: Mapping[str, Matcher | None], *, lot: int | None = None
+) -> dict[str, Retrieval]:
     """Return, by the name of each matcher (None: the cosine), recall as ``retrieval`` does; captions are encoded once.
+
+    With ``lot`` images are looked for among so many at a time, in order, and recall is the mean over lots; what is left
+    over is left out, as in the thousands of COCO's test images.
 
     Raises:
         InputError: a matcher of another width than the model's, or of raw embeddings where images have length one.
@@ -115,9 +122,19 @@ def retrievals(clip: Clip, images: WholeImages, matchers: Mapping[str, Matcher |
     rows = images.embeddings[captioned]
     texts = clip.encode_text([text for row in captioned for text in images.captions[row]], normalize=False).cpu()
     owner = torch.tensor([place for place, row in enumerate(captioned) for _ in images.captions[row]])
+    size = len(rows) if lot is None else min(lot, len(rows))
+    lots = [(first, (owner >= first) & (owner < first + size)) for first in range(0, len(rows) - size + 1, size)]
     return {
-        name: retrieval_recall(
-            rows, texts, owner, score=None if matcher is None else partial(pair_scores, matcher=matcher)
+        name: mean_recall(
+            [
+                retrieval_recall(
+                    rows[first : first + size],
+                    texts[own],
+                    owner[own] - first,
+                    score=None if matcher is None else partial(pair_scores, matcher=matcher),
+                )
+                for first, own in lots
+            ]
         )
         for name, matcher in matchers.items()
     }

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from closeup.match.matcher import Matcher
 from closeup.match.matcher_file import load_matcher
-from closeup.match.mixed import MixedMatcher
 from closeup.match.matchers import new_matcher
+from closeup.match.mixed import MixedMatcher
 from closeup.reproduce import finegrained_tables as tables
 from closeup.reproduce.detection_models import SEEDS
 from closeup.reproduce.finegrained_models import (
@@ -117,7 +117,9 @@ FINEGRAINED = Reproduction(
         Part(
             "matchers",
             "Six matchers, details against retrieval",
-            _LEARNED + "Mean rank is the mean over the eight benchmarks; 1 is the best, ties count against. " + _RETRIEVED,
+            _LEARNED
+            + "Mean rank is the mean over the eight benchmarks; 1 is the best, ties count against. "
+            + _RETRIEVED,
             True,
             _matchers,
         ),

@@ -65,7 +65,7 @@ class Scale:
 TWINS = 192
 """Side in pixels at which pictures of twins are drawn, and looked at whole."""
 LOT = 100
-"""Scenes among which a caption's own is looked for: captions of scenes fit many of them, so more would all be chance."""
+"""Scenes among which a caption's own is looked for; captions of scenes fit many of them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -216,9 +216,7 @@ class Measurements:
     ) -> dict[str, BenchmarksReport]:
         """Return how often matchers call twins by their own names, a report per family of attributes."""
 
-        def find(
-            new: Mapping[str, Matcher | None], tell: Callable[[int, int], None]
-        ) -> Mapping[str, BenchmarksReport]:
+        def find(new: Mapping[str, Matcher | None], tell: Callable[[int, int], None]) -> Mapping[str, BenchmarksReport]:
             return evaluate_benchmarks(
                 self.clip(model),
                 {family: Twins(family, count=self.scale.trend_scenes) for family in ATTRIBUTES},

@@ -8,13 +8,14 @@ from closeup.errors import InputError, suggest
 from closeup.reproduce.clipself import CLIPSELF
 from closeup.reproduce.denseclip import DENSECLIP
 from closeup.reproduce.detection import DETECTION
+from closeup.reproduce.finegrained import FINEGRAINED
 from closeup.reproduce.ovseg import OVSEG
 from closeup.reproduce.regionclip import REGIONCLIP
 from closeup.reproduce.run import Reproduction
 from closeup.reproduce.segmentation import SEGMENTATION
 
 REPRODUCTIONS: Mapping[str, Reproduction] = {
-    what.name: what for what in (CLIPSELF, REGIONCLIP, DETECTION, OVSEG, SEGMENTATION, DENSECLIP)
+    what.name: what for what in (CLIPSELF, REGIONCLIP, DETECTION, OVSEG, SEGMENTATION, DENSECLIP, FINEGRAINED)
 }
 
 

@@ -77,6 +77,15 @@ class FineGrainedWorld:
         self._least = least_pixels
         self._draw = world.with_things if draw is None else draw
 
+    @property
+    def negatives(self) -> int:
+        """How many wrong captions are to be asked: FG-OVD's number, or what the world has of the family's values."""
+        asked = BENCHMARKS[self.benchmark]
+        if not isinstance(asked.changes, str):
+            return asked.negatives
+        values = WORLD.families[asked.changes]
+        return min(asked.negatives, *(len(WORLD.alternatives(asked.changes, value)) for value in values))
+
     def __len__(self) -> int:
         return len(self.world)
 
