@@ -21,7 +21,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from closeup.match.matcher import Inputs, Matcher, Normalisation
+from closeup.match.matcher import SLOPE, Inputs, Matcher, Normalisation
 
 BUDGET = 2**20
 """Numbers, one for each head of each pair, that exist at once: 4 MB, which stay in a processor's cache."""
@@ -39,6 +39,7 @@ class AttentionMatcher(Matcher):
 
     def __init__(self, dim: int, heads: int, *, inputs: Inputs = "unit", scale: float | None = None) -> None:
         super().__init__("attention", dim, inputs=inputs, scale=scale, settings={"heads": heads})
+        self.slope = SLOPE
         self.token = nn.Linear(1, dim)
         self.attention = nn.MultiheadAttention(dim, heads, batch_first=True)
 

@@ -23,6 +23,10 @@ Inputs = Literal["unit", "raw"]
 length matter."""
 
 
+SLOPE = 0.25
+"""Of the sigmoid, where it is steepest."""
+
+
 class Matcher(nn.Module, ABC):
     """Scores any number of regions against any number of texts, without a loop over either.
 
@@ -36,6 +40,7 @@ class Matcher(nn.Module, ABC):
         inputs: The length that embeddings have.
         scale: What raw scores are multiplied by before a softmax over words makes probabilities of them; None: CLIP's
             own.
+        slope: How much a raw score rises with what it is a sigmoid of, at its steepest; 1 where it is none.
         settings: What ``new_matcher`` must be told besides these to make another like it.
         name: Where it was loaded from; its kind where it was not.
     """
@@ -54,6 +59,7 @@ class Matcher(nn.Module, ABC):
         self.dim = dim
         self.inputs: Inputs = inputs
         self.scale = scale
+        self.slope = 1.0
         self.settings = dict(settings or {})
         self.name = kind
 

@@ -28,7 +28,9 @@ class MixedMatcher(Matcher):
         self, regions: Float[Tensor, "regions dim"], texts: Float[Tensor, "texts text_dim"]
     ) -> Float[Tensor, "regions texts"]:
         """Return the mixed score of every region with every text."""
-        return (1 - self.share) * self.coarse(regions, texts) + self.share * self.fine(regions, texts)
+        coarse: Tensor = self.coarse(regions, texts)
+        fine: Tensor = self.fine(regions, texts)
+        return (1 - self.share) * coarse + self.share * fine
 
     def of_own(
         self,

@@ -17,7 +17,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from closeup.match.cosine import check_widths
-from closeup.match.matcher import Inputs, Matcher, Normalisation
+from closeup.match.matcher import SLOPE, Inputs, Matcher, Normalisation
 
 TINY = 1e-12
 """The length below which torch's ``normalize`` divides by no less."""
@@ -38,7 +38,8 @@ class Residual(nn.Module):
 
     def forward(self, embeddings: Float[Tensor, "*count dim"]) -> Float[Tensor, "*count dim"]:
         """Return embeddings with what is added to them."""
-        return embeddings + self.added(embeddings)
+        added: Tensor = self.added(embeddings)
+        return embeddings + added
 
 
 class ProjectionMatcher(Matcher):
@@ -71,6 +72,7 @@ class ProjectionMatcher(Matcher):
         self.image = image
         self.text = text
         self.squashed = squashed
+        self.slope = SLOPE if squashed else 1.0
 
     def embed_regions(self, regions: Float[Tensor, "regions dim"]) -> Float[Tensor, "regions out"]:
         """Return regions in the matcher's own space, of length one: a cosine there is what the matcher scores by."""

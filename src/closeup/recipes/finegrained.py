@@ -153,13 +153,15 @@ class _Details(nn.Module):
         config = self._config
         scores = self.matcher.of_own(batch["images"], batch["captions"], config.normalisation)
         if config.objective == "softmax":
-            loss = F.cross_entropy(config.sharpness * scores, scores.new_zeros(len(scores), dtype=torch.long))
+            sharp = config.sharpness / self.matcher.slope * scores
+            loss = F.cross_entropy(sharp, scores.new_zeros(len(scores), dtype=torch.long))
         else:
             loss = own_negatives_loss(scores, margin=config.margin, hardest=config.hardest) / len(scores)
         if "whole" not in batch:
             return {"loss": loss}
         whole, said = gather(batch["whole"]), gather(batch["said"])
-        moved = ranking_moved(self.matcher(whole, said), self._cosine(whole, said), config.sharpness)
+        scores = self.matcher(whole, said) / self.matcher.slope
+        moved = ranking_moved(scores, self._cosine(whole, said), config.sharpness)
         return {"loss": loss + config.keep * moved, "details": loss.detach(), "moved": moved.detach()}
 
 

@@ -28,8 +28,8 @@ class FineGrainedConfig(Config):
     """The matching function, as ``match.new_matcher`` knows it."""
     hidden: int | None = None
     """Width between the layers of "mlp" and "residual-mlp"; that of the embeddings, and four times it, unless given."""
-    inputs: Inputs = "unit"
-    """What the matcher is given: embeddings of length one, or as the towers give them, as in the official code."""
+    inputs: Inputs = "raw"
+    """What the matcher is given: embeddings as the towers give them, as in the official code, or of length one."""
     wrong: int = 10
     """Wrong captions of a region; a region with fewer is left out."""
     enlarge: float = 1.0
@@ -44,7 +44,8 @@ class FineGrainedConfig(Config):
     """How wrong captions are kept down: beyond a margin, as in the paper, or by a softmax over all captions of the
     region, which learns from every one of them."""
     sharpness: float = 20.0
-    """What scores are multiplied by before that softmax, and before that which ``keep`` compares."""
+    """What cosines are multiplied by before that softmax, and before those which ``keep`` compares; scores that are a
+    sigmoid of a cosine rise a quarter as fast, and are multiplied by four times as much."""
     normalisation: Normalisation = "features"
     """Along what captions have length one in fine-tuning; "captions" is the official code's, which evaluates along
     features."""
@@ -79,14 +80,14 @@ def paper(pairs: int, regions: int) -> FineGrainedSettings:
 def tiny(pairs: int, regions: int) -> FineGrainedSettings:
     """Return what suits the width of tiny and little data: the paper's stages at a higher rate."""
     return FineGrainedSettings(
-        FineGrainedConfig(), adam(pairs, rate=1e-3, epochs=10), adam(regions, rate=1e-3, epochs=5)
+        FineGrainedConfig(), adam(pairs, rate=1e-3, epochs=10), adam(regions, rate=1e-3, epochs=10)
     )
 
 
 def keeping(pairs: int, regions: int) -> FineGrainedSettings:
     """Return a matcher that begins as the cosine and is kept from forgetting it; not in the paper."""
-    config = FineGrainedConfig(kind="residual-mlp", objective="softmax", keep=1.0)
-    return FineGrainedSettings(config, None, adam(regions, rate=1e-3, epochs=5))
+    config = FineGrainedConfig(kind="residual-mlp", inputs="unit", objective="softmax", keep=1.0)
+    return FineGrainedSettings(config, None, adam(regions, rate=1e-3, epochs=10))
 
 
 PRESETS: Mapping[str, Callable[[int, int], FineGrainedSettings]] = {"paper": paper, "tiny": tiny, "keep": keeping}

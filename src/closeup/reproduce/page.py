@@ -53,8 +53,9 @@ def _markdown(columns: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
 def _cell(row: Row | None) -> str:
     if row is None:
         return ABSENT
-    here, spread = (None if number is None else f"{number:.{row.digits}f}" for number in (row.mean, row.spread))
-    here = here if spread is None else f"{here} ± {spread}"
+    here = f"{row.mean:.{row.digits}f}"
+    if row.spread is not None:
+        here += f" ± {row.spread:.{row.digits}f}"
     return here if row.paper is None else f"{here} / {row.paper.value:g}"
 
 
