@@ -29,7 +29,7 @@ format: $(STAMP)
 	$(BIN)/ruff format .
 
 bench: $(STAMP)  ## every bench; each ends in one JSON line
-	@for bench in import_time text regions dense train_step detection segmentation denseclip; do $(BIN)/python -m benches.$$bench || exit 1; done
+	@for bench in import_time text regions dense train_step detection segmentation denseclip finegrained; do $(BIN)/python -m benches.$$bench || exit 1; done
 
 tiny: $(STAMP)  ## make everything that ships again (some hours on two cores; resumes where it stopped)
 	$(BIN)/closeup pretrain --data world --out src/closeup/weights/tiny --resume-if-started

@@ -156,6 +156,27 @@ def test_the_cosine_matcher_is_no_matcher() -> None:
     torch.testing.assert_close(score(regions, bank, new_matcher("cosine")), score(regions, bank))
 
 
+@pytest.mark.parametrize("kind", ["residual", "residual-mlp"])
+@pytest.mark.parametrize("inputs", ["unit", "raw"])
+def test_residual_matchers_begin_as_the_cosine_and_can_leave_it(kind: str, inputs: Inputs) -> None:
+    matcher, cosine = new_matcher(kind, WIDTH, inputs=inputs), new_matcher("cosine", inputs=inputs)
+    regions, texts, captions = 3 * random(6, WIDTH), random(5, WIDTH, seed=1), 2 * random(6, 7, WIDTH, seed=2)
+    torch.testing.assert_close(matcher(regions, texts), cosine(regions, texts), atol=1e-6, rtol=0)
+    torch.testing.assert_close(matcher.of_own(regions, captions), cosine.of_own(regions, captions), atol=1e-6, rtol=0)
+    matcher(regions, texts).square().sum().backward()
+    moving = [name for name, weight in matcher.named_parameters() if weight.grad is not None and weight.grad.any()]
+    assert {name.split(".")[0] for name in moving} == {"image", "text"}
+
+
+def test_residual_matchers_add_to_embeddings() -> None:
+    matcher = drawn("residual-mlp")
+    assert isinstance(matcher, ProjectionMatcher)
+    state, unit = matcher.state_dict(), F.normalize(random(6, WIDTH), dim=1)
+    first, second = ((state[f"text.added.{layer}.weight"], state[f"text.added.{layer}.bias"]) for layer in (0, 2))
+    expected = unit + F.linear(F.relu(F.linear(unit, *first)), *second)
+    torch.testing.assert_close(matcher.embed_texts(random(6, WIDTH)), F.normalize(expected, dim=1))
+
+
 @pytest.mark.parametrize(
     ("kind", "parameters"),
     [
@@ -164,13 +185,19 @@ def test_the_cosine_matcher_is_no_matcher() -> None:
         ("linear-image", 262_656),
         ("linear-text", 262_656),
         ("mlp", 1_050_624),
+        ("residual", 525_312),
+        ("residual-mlp", 1_050_624),
         ("attention", 1_051_648),
     ],
 )
-def test_sizes_are_those_of_the_paper(kind: str, parameters: int) -> None:
+def test_sizes_are_those_of_the_paper_and_the_residual_ones_have_the_same(kind: str, parameters: int) -> None:
     matcher = new_matcher(kind, 512)
     assert sum(weight.numel() for weight in matcher.parameters()) == parameters
-    assert matcher.settings == {"mlp": {"hidden": 512}, "attention": {"heads": 64}}.get(kind, {})
+    assert matcher.settings == {
+        "mlp": {"hidden": 512},
+        "residual-mlp": {"hidden": 512},
+        "attention": {"heads": 64},
+    }.get(kind, {})
 
 
 def test_weights_are_drawn_as_torch_draws_them() -> None:

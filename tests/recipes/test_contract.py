@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
@@ -24,12 +25,16 @@ from closeup.heads.maskformer import MaskFormer
 from closeup.heads.maskformer_config import MaskFormerConfig
 from closeup.heads.rpn import new_proposer
 from closeup.heads.segmenter import new_segmenter
+from closeup.match.matchers import new_matcher
 from closeup.models.clip import Clip
 from closeup.models.load import load
 from closeup.recipes.clipself import ClipSelf
 from closeup.recipes.clipself_config import ClipSelfConfig
 from closeup.recipes.config import TrainConfig
 from closeup.recipes.detection import Detection
+from closeup.recipes.features import Features
+from closeup.recipes.finegrained import FineTune, WarmUp
+from closeup.recipes.finegrained_config import FineGrainedConfig
 from closeup.recipes.label_maps import LabelMapRecipe
 from closeup.recipes.label_maps_config import LabelMapConfig
 from closeup.recipes.maskadapt import MaskAdapt
@@ -127,6 +132,31 @@ def denseclip() -> Recipe:
     return LabelMapRecipe(clip, made.head, world, range(len(names)), config=LabelMapConfig(size=32), paces=made.paces)
 
 
+def embeddings(items: int, captions: int) -> Features:
+    rng = np.random.default_rng(captions)
+    rows = np.arange(items * captions).reshape(items, captions)
+    table = np.concatenate([np.arange(items)[:, None], rows], axis=1).astype(np.int32)
+    return Features(rng.standard_normal((items, 16)), rng.standard_normal((items * captions, 16)), table)
+
+
+def warm_up() -> Recipe:
+    torch.manual_seed(0)
+    return WarmUp(new_matcher("linear", 16), embeddings(20, 1), embeddings(12, 5), FineGrainedConfig(pair_margin=0.5))
+
+
+def fine_tuning() -> Recipe:
+    torch.manual_seed(0)
+    config = FineGrainedConfig(margin=0.5)
+    return FineTune(new_matcher("residual", 16), embeddings(20, 5), embeddings(12, 5), config)
+
+
+def keeping() -> Recipe:
+    torch.manual_seed(0)
+    config = FineGrainedConfig(objective="softmax", sharpness=10.0, keep=0.1)
+    matcher = new_matcher("residual-mlp", 16)
+    return FineTune(matcher, embeddings(20, 5), embeddings(12, 5), config, pairs=embeddings(20, 1))
+
+
 RECIPES: dict[str, Callable[[], Recipe]] = {
     "maskadapt": maskadapt,
     "mask-prompts": mask_prompts,
@@ -138,6 +168,9 @@ RECIPES: dict[str, Callable[[], Recipe]] = {
     "pretrain": pretrain,
     "clipself": clipself,
     "regionclip": regionclip,
+    "finegrained-pairs": warm_up,
+    "finegrained": fine_tuning,
+    "finegrained-keep": keeping,
 }
 
 every_recipe = pytest.mark.parametrize("make", RECIPES.values(), ids=RECIPES)

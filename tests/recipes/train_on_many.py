@@ -6,16 +6,22 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 
+import numpy as np
+import torch
 from accelerate import PartialState
 from safetensors.torch import save_file
 from torch import Tensor
 
 from closeup.data.world import World
 from closeup.data.world.stream import WorldStream
+from closeup.match.matchers import new_matcher
 from closeup.models.load import load
 from closeup.recipes.clipself import ClipSelf
 from closeup.recipes.clipself_config import ClipSelfConfig
 from closeup.recipes.config import TrainConfig
+from closeup.recipes.features import Features
+from closeup.recipes.finegrained import FineTune, WarmUp
+from closeup.recipes.finegrained_config import FineGrainedConfig
 from closeup.recipes.pretrain import Pretrain
 from closeup.recipes.recipe import Recipe
 from closeup.recipes.regionclip import RegionClip
@@ -26,7 +32,24 @@ from closeup.recipes.train import train
 CONFIG = TrainConfig(steps=3, batch_size=8, rate=3e-4, precision="fp32", workers=0, log_every=1, evaluate_every=99)
 
 
+def embeddings(items: int, captions: int) -> Features:
+    rng = np.random.default_rng(captions)
+    rows = np.arange(items * captions).reshape(items, captions)
+    table = np.concatenate([np.arange(items)[:, None], rows], axis=1).astype(np.int32)
+    return Features(rng.standard_normal((items, 16)), rng.standard_normal((items * captions, 16)), table)
+
+
+def matching(recipe: str) -> Recipe:
+    torch.manual_seed(0)
+    pairs, regions, config = embeddings(20, 1), embeddings(20, 5), FineGrainedConfig(objective="softmax", keep=0.5)
+    if recipe == "finegrained-pairs":
+        return WarmUp(new_matcher("linear", 16), pairs, regions, config)
+    return FineTune(new_matcher("mlp", 16), regions, regions, config, pairs=pairs)
+
+
 def build(recipe: str) -> Recipe:
+    if recipe.startswith("finegrained"):
+        return matching(recipe)
     clip = load("random:tiny", device="cpu", precision="fp32")
     if recipe == "pretrain":
         return Pretrain(clip, WorldStream(batch=8), probes=6)

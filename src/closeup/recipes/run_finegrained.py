@@ -105,9 +105,8 @@ def train_matcher(
     readers = _readers(wanted, settings)
     here = PartialState(cpu=not torch.accelerator.is_available())
     clip = load(wanted.model, device=here.device)
-    torch.manual_seed(settings.regions.seed)
     config = settings.config
-    matcher = new_matcher(config.kind, clip.dim, hidden=config.hidden, inputs=config.inputs)
+    matcher = _untrained(settings, clip.dim)  # what cannot be is found here, before anything is embedded
     card = {
         "recipe": FineTune.name,
         "base": {"name": wanted.model, "fingerprint": clip.fingerprint},
@@ -184,6 +183,15 @@ def best_scale(matcher: Matcher, held: Features) -> float:
         right = scores.new_zeros(len(scores), dtype=torch.long)
         costs = torch.stack([F.cross_entropy(scale * scores, right) for scale in SCALES])
     return float(SCALES[costs.argmin()])
+
+
+def _untrained(settings: FineGrainedSettings, dim: int) -> Matcher:
+    config = settings.config
+    torch.manual_seed(settings.regions.seed)
+    matcher = new_matcher(config.kind, dim, hidden=config.hidden, inputs=config.inputs)
+    if not any(True for _ in matcher.parameters()):
+        raise ConfigError(f"The matcher {config.kind!r} has nothing to learn. Choose another kind, such as 'linear'.")
+    return matcher
 
 
 def _settings(wanted: MatcherTraining, pairs: int, regions: int) -> FineGrainedSettings:
