@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from itertools import islice
 
@@ -23,6 +22,7 @@ from closeup.models.clip import Clip, digest
 from closeup.models.encode_regions import ENCODERS, MASKED, MASKED_CROPS, check_batch_size
 from closeup.models.preprocess import Size
 from closeup.models.routes import Route
+from closeup.predict.caption_embeddings import CaptionEmbeddings
 from closeup.predict.evaluate_regions import Progress
 from closeup.predict.fine_grained_report import DescribedRegion, FineGrainedReport
 from closeup.predict.provenance import as_size, describe_captions
@@ -80,7 +80,7 @@ def evaluate_fine_grained(
     _check(clip, negatives, matcher, how, scale)
     check_batch_size(batch)
     sentences = get_templates(templates) if isinstance(templates, str) else templates
-    captions = _Captions(clip, sentences)
+    captions = CaptionEmbeddings(clip, sentences)
     crop = replace(FG_CLIP if how == "crop" else OVSEG, enlarge=scale) if how in CROPS else None
     items: list[DescribedRegion] = []
     count = len(reader) if limit is None else min(limit, len(reader))
@@ -129,24 +129,6 @@ def evaluate_fine_grained(
     )
 
 
-class _Captions:
-    """The raw embeddings of captions, on the CPU, each made when it is first asked for."""
-
-    def __init__(self, clip: Clip, templates: Templates) -> None:
-        self._clip, self._templates = clip, templates
-        self.known: dict[str, Float[Tensor, " dim"]] = {}
-
-    def embed(self, texts: Iterable[str]) -> Embeddings:
-        wanted = list(texts)
-        new = [text for text in dict.fromkeys(wanted) if text not in self.known]
-        if new:
-            sentences = [sentence for text in new for sentence in self._templates.fill(text)]
-            found = self._clip.encode_text(sentences, normalize=False).cpu()
-            means = found.unflatten(0, (len(new), len(self._templates))).mean(dim=1)
-            self.known |= zip(new, means, strict=True)
-        return torch.stack([self.known[text] for text in wanted])
-
-
 @dataclass(frozen=True, slots=True, eq=False)
 class _Loaded:
     """A record with described regions, opened: its picture, and the boxes or masks that the region encoder needs."""
@@ -170,7 +152,7 @@ def _loaded(record: Record, how: str) -> _Loaded | None:
 
 @torch.no_grad()
 def _scored(
-    record: Record, regions: Embeddings, captions: _Captions, negatives: int, matcher: Matcher | None
+    record: Record, regions: Embeddings, captions: CaptionEmbeddings, negatives: int, matcher: Matcher | None
 ) -> list[DescribedRegion]:
     asked = [(each.right, *each.wrong[:negatives]) for each in record.descriptions]
     longest = max(map(len, asked))
