@@ -18,6 +18,7 @@ from closeup.errors import ConfigError, InputError, ModelError
 from closeup.heads.c4 import C4
 from closeup.heads.c4_config import C4Config
 from closeup.heads.fvit import FVit
+from closeup.heads.regions import picked
 from closeup.heads.rpn import Proposals, Proposer, Rpn, RpnConfig, load_proposer
 from closeup.heads.saved import Detector, load_detector, new_c4, save_detector
 from closeup.heads.trained import save_head
@@ -124,12 +125,12 @@ def test_detections_are_the_official_ones(golden: Golden, prefix: str, objectnes
         made.deltas.bias.zero_()
     counts, images = config["images"], golden[f"{prefix}det_image"]
     boxes, logits = golden["in/proposal_boxes"][:, 1:].split(counts), golden["in/objectness_logits"].split(counts)
-    found = made.named(
-        golden["in/region_feats"],
-        [Proposals(*each) for each in zip(boxes, logits, strict=True)],
+    read = made.moved([Proposals(*each) for each in zip(boxes, logits, strict=True)], golden["in/region_feats"])
+    rows_of_words = torch.cat([golden["w/test_cls_score.weight"], golden["w/cls_bg_score.weight"]])
+    found = picked(
+        read.boxes,
+        read.scores(rows_of_words, [True] * config["test_classes"]),
         torch.tensor([config["image_size"]] * len(counts)),
-        torch.cat([golden["w/test_cls_score.weight"], golden["w/cls_bg_score.weight"]]),
-        torch.arange(config["test_classes"] + 1),
         threshold=config["score_thresh"],
         limit=config["topk"],
         suppression=Suppression(overlap=config["nms"]),

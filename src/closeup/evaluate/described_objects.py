@@ -80,6 +80,11 @@ class Answer:
         kept = nms(self.boxes.float(), self.best().float(), OVERLAP)
         return Answer(self.image, self.captions, self.boxes[kept], self.scores[kept])
 
+    def first(self, limit: int) -> Answer:
+        """Return it with its best boxes alone, ``limit`` at most, best first."""
+        kept = self.best().sort(descending=True, stable=True).indices[:limit]
+        return Answer(self.image, self.captions, self.boxes[kept], self.scores[kept])
+
     def _what(self) -> str:
         return f"The answer for {self.captions[:1]} in image {self.image!r}"
 

@@ -19,6 +19,7 @@ Source: Zhong et al., RegionCLIP, CVPR 2022 (arXiv 2112.09106); ``microsoft/Regi
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import ClassVar
 
 import torch
@@ -120,40 +121,28 @@ class C4(nn.Module):
         As ``FVit.detect``, but the last of ``words`` is all zeros; which of them are novel makes no difference. The
         official evaluation has soft suppression.
         """
-        proposed = self.propose(images, sizes)
-        regions = self.read(images, [each.boxes for each in proposed])
-        owner = torch.arange(len(novel) + 1, device=words.device) if owner is None else owner
-        return self.named(
-            regions, proposed, sizes, words, owner, threshold=threshold, limit=limit, suppression=suppression
-        )
-
-    def named(
-        self,
-        regions: Float[Tensor, "regions dim"],
-        proposed: Sequence[Proposals],
-        sizes: Sizes,
-        words: Float[Tensor, "rows dim"],
-        owner: Int[Tensor, " rows"],
-        *,
-        threshold: float,
-        limit: int,
-        suppression: Suppression | None = None,
-    ) -> list[Detections]:
-        """Return the detections of pictures from their proposals and what was read off them, as ``detect`` does."""
-        scores = reduce_synonyms(self.logits(regions, words), owner, int(owner[-1]) + 1).softmax(dim=1)[:, :-1]
-        if self.config.objectness != "none":
-            scores = with_objectness(scores, torch.cat([each.logits for each in proposed]), self.config.objectness)
-        boxes = [each.boxes for each in proposed]
-        moved = self.sampler.box_coder.decode_single(self.deltas(regions), torch.cat(boxes))
-        counts = [len(each) for each in boxes]
+        found = self.look(images, sizes)
         return picked(
-            moved.split(counts),
-            scores.split(counts),
+            found.boxes,
+            found.scores(words, novel, owner),
             sizes,
             threshold=threshold,
             limit=limit,
             suppression=suppression or Suppression(),
         )
+
+    @torch.no_grad()
+    def look(self, images: Images, sizes: Sizes) -> C4Candidates:
+        """Return what may be an object in each picture, whatever the words; call in eval mode."""
+        proposed = self.propose(images, sizes)
+        return self.moved(proposed, self.read(images, [each.boxes for each in proposed]))
+
+    def moved(self, proposed: Sequence[Proposals], regions: Float[Tensor, "regions dim"]) -> C4Candidates:
+        """Return the proposals of pictures, moved by what was read off them."""
+        boxes = [each.boxes for each in proposed]
+        moved = self.sampler.box_coder.decode_single(self.deltas(regions), torch.cat(boxes))
+        logits = torch.cat([each.logits for each in proposed])
+        return C4Candidates(self, moved.split([len(each) for each in boxes]), regions, logits)
 
     def logits(
         self, regions: Float[Tensor, "regions dim"], words: Float[Tensor, "words dim"]
@@ -194,3 +183,25 @@ class C4(nn.Module):
         if self.config.loss == "weighted":
             return weighted_cross_entropy(logits, classes, background_weight=weight)
         return focal_cross_entropy(logits, classes, background_weight=weight, focus=self.config.focus)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class C4Candidates:
+    """Proposals of pictures, moved, and of all together what the tower read there and the proposer's logits."""
+
+    head: C4
+    boxes: Sequence[Float[Tensor, "_ 4"]]
+    regions: Float[Tensor, "regions dim"]
+    objectness: Float[Tensor, " regions"]
+
+    @torch.no_grad()
+    def scores(
+        self, words: Embeddings, novel: Sequence[bool], owner: Labels | None = None
+    ) -> list[Float[Tensor, "_ words"]]:
+        """Return the score of every word for every box; see ``Candidates``. NaN where raw objectness is negative."""
+        count, how = len(novel) + 1, self.head.config.objectness
+        owner = torch.arange(count, device=words.device) if owner is None else owner
+        scores = reduce_synonyms(self.head.logits(self.regions, words), owner, count).softmax(dim=1)[:, :-1]
+        if how != "none":
+            scores = with_objectness(scores, self.objectness, how)
+        return list(scores.split([len(boxes) for boxes in self.boxes]))

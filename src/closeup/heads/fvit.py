@@ -16,7 +16,7 @@ ICLR 2023, arXiv 2209.15639), from which F-ViT came.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import ClassVar
 
 import torch
@@ -124,27 +124,26 @@ class FVit(nn.Module):
         ``words`` has the background last, ``novel`` a mark for each of the others. With an ``owner`` rows are synonyms,
         and a word's logit is that of its best. Call in eval mode.
         """
-        count = len(novel) + 1
-        owner = torch.arange(count, device=words.device) if owner is None else owner
-        levels, maps = self.pyramid(images)
-        proposed, _ = self.proposals(listed(images, sizes), levels)
-        embeddings, deltas = self._read(levels, proposed)
-        head = reduce_synonyms(self.head.logits(embeddings, words), owner, count).softmax(dim=1)
-        regions = torch.cat(pool_boxes(maps, [boxes / self.clip.patch for boxes in proposed]))
-        seen = probabilities(reduce_synonyms(cosine(regions, words), owner, count), self.config.clip_scale)
-        shares = word_weights([*novel, False], base_weight=self.config.alpha, novel_weight=self.config.beta)
-        scores = fuse(head, seen, shares.to(head))[:, :-1]
-        moved = self.sampler.box_coder.decode_single(deltas, torch.cat(proposed))
-        counts = [len(boxes) for boxes in proposed]
-        found = picked(
-            moved.split(counts),
-            scores.split(counts),
+        found = self.look(images, sizes)
+        kept = picked(
+            found.boxes,
+            found.scores(words, novel, owner),
             sizes,
             threshold=threshold,
             limit=limit,
             suppression=suppression or Suppression(overlap=self.config.overlap),
         )
-        return self._outlined(levels, found) if self.config.masks else found
+        return self._outlined(found.levels, kept) if self.config.masks else kept
+
+    @torch.no_grad()
+    def look(self, images: Images, sizes: Sizes) -> FVitCandidates:
+        """Return what may be an object in each picture, whatever the words; call in eval mode."""
+        levels, maps = self.pyramid(images)
+        proposed, _ = self.proposals(listed(images, sizes), levels)
+        embeddings, deltas = self._read(levels, proposed)
+        seen = torch.cat(pool_boxes(maps, [boxes / self.clip.patch for boxes in proposed]))
+        moved = self.sampler.box_coder.decode_single(deltas, torch.cat(proposed))
+        return FVitCandidates(self, moved.split([len(boxes) for boxes in proposed]), embeddings, seen, levels)
 
     @property
     def route(self) -> str:
@@ -166,3 +165,27 @@ class FVit(nn.Module):
     ) -> tuple[Float[Tensor, "regions dim"], Float[Tensor, "regions 4"]]:
         embeddings, deltas = self.head(self.pooling(levels, list(boxes)))
         return embeddings.float(), deltas.float()
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class FVitCandidates:
+    """Proposals of pictures, moved, and of all together what the head and the frozen CLIP read there."""
+
+    head: FVit
+    boxes: Sequence[Float[Tensor, "_ 4"]]
+    embeddings: Float[Tensor, "regions dim"]
+    seen: Float[Tensor, "regions dim"]
+    levels: Levels
+
+    @torch.no_grad()
+    def scores(
+        self, words: Embeddings, novel: Sequence[bool], owner: Labels | None = None
+    ) -> list[Float[Tensor, "_ words"]]:
+        """Return the score of every word for every box; see ``Candidates``."""
+        config, count = self.head.config, len(novel) + 1
+        owner = torch.arange(count, device=words.device) if owner is None else owner
+        learned = reduce_synonyms(self.head.head.logits(self.embeddings, words), owner, count).softmax(dim=1)
+        frozen = probabilities(reduce_synonyms(cosine(self.seen, words), owner, count), config.clip_scale)
+        shares = word_weights([*novel, False], base_weight=config.alpha, novel_weight=config.beta)
+        scores = fuse(learned, frozen, shares.to(learned))[:, :-1]
+        return list(scores.split([len(boxes) for boxes in self.boxes]))

@@ -75,6 +75,14 @@ def objects_of(
     return boxes, list(batch["masks"].split(per_picture(batch["owners"], len(counts)))), matched
 
 
+def inside(
+    boxes: Float[Tensor, "*regions 4"], size: Sequence[int]
+) -> tuple[Float[Tensor, "*regions 4"], Bool[Tensor, " *regions"]]:
+    """Return boxes cut to a picture of some height and width, and which of them have any of it left."""
+    cut = clip_boxes_to_image(boxes, (size[0], size[1]))
+    return cut, (cut[..., 2:] > cut[..., :2]).all(dim=-1)
+
+
 def picked(
     boxes: Sequence[Float[Tensor, "_ 4"] | Float[Tensor, "_ words 4"]],
     scores: Sequence[Float[Tensor, "_ words"]],
@@ -87,10 +95,9 @@ def picked(
     """Return the best of each picture's boxes, cut to the picture; see ``select``."""
     found = []
     for box, score, size in zip(boxes, scores, sizes.tolist(), strict=True):
-        box = clip_boxes_to_image(box, size)
-        # Nothing of a box beyond the picture is left, and nothing overlaps it: it would never go.
-        empty = (box[..., 2:] <= box[..., :2]).any(dim=-1)
-        score = score.masked_fill(empty if empty.ndim == 2 else empty[:, None], -1.0)
+        box, left = inside(box, size)
+        # Nothing overlaps a box of which nothing is left: it would never go.
+        score = score.masked_fill(~(left if left.ndim == 2 else left[:, None]), -1.0)
         kept = select(box, score, threshold=threshold, limit=limit, suppression=suppression)
         best = box[kept.rows] if box.ndim == 2 else box[kept.rows, kept.labels]
         found.append(Detections(best, kept.labels, kept.scores))

@@ -1,5 +1,7 @@
 """What users call: regions, pixels and heat maps in words, and how good they are; results that draw and save."""
 
+from closeup.predict.caption_detectors import CaptionDetector as CaptionDetector
+from closeup.predict.caption_detectors import open_caption_detector as open_caption_detector
 from closeup.predict.catseg import CatSegScorer as CatSegScorer
 from closeup.predict.classify import classify as classify
 from closeup.predict.classify import classify_many as classify_many
@@ -7,11 +9,13 @@ from closeup.predict.clusters import clusters as clusters
 from closeup.predict.coco import coco_document as coco_document
 from closeup.predict.coco import save_coco as save_coco
 from closeup.predict.dense_predictor import DensePredictorScorer as DensePredictorScorer
+from closeup.predict.described_objects_report import DescribedObjectsReport as DescribedObjectsReport
 from closeup.predict.detect import DetectionResult as DetectionResult
 from closeup.predict.detect import detect as detect
 from closeup.predict.detect import detect_zero_shot as detect_zero_shot
 from closeup.predict.detect import propose_boxes as propose_boxes
 from closeup.predict.detection_report import DetectionReport as DetectionReport
+from closeup.predict.evaluate_described_objects import evaluate_described_objects as evaluate_described_objects
 from closeup.predict.evaluate_detection import evaluate_detection as evaluate_detection
 from closeup.predict.evaluate_detection import evaluate_zero_shot_detection as evaluate_zero_shot_detection
 from closeup.predict.evaluate_fine_grained import evaluate_fine_grained as evaluate_fine_grained

@@ -115,7 +115,7 @@ def detect(
     canvas, placement = eyes.preprocess(picture, policy="longest-pad-corner", size=detector.size)
     (found,) = detector.find(
         canvas[None].to(eyes.device),
-        _shown(placement),
+        shown_size(placement),
         bank,
         threshold=threshold,
         limit=limit,
@@ -154,7 +154,7 @@ def propose_boxes(proposer: Proposer, image: ImageLike) -> Proposals:
     """
     picture = open_image(image)
     canvas, placement = proposer.clip.preprocess(picture, policy="longest-pad-corner", size=proposer.size)
-    (found,) = proposer.head.propose(canvas[None].to(proposer.clip.device), _shown(placement))
+    (found,) = proposer.head.propose(canvas[None].to(proposer.clip.device), shown_size(placement))
     return Proposals(placement.boxes_to_original(found.boxes.cpu()), found.logits.cpu())
 
 
@@ -223,6 +223,6 @@ def _check(threshold: float, limit: int) -> None:
         raise InputError(f"A threshold of {threshold} and at most {limit} objects: give 0 to 1, and 1 or more.")
 
 
-def _shown(placement: Placement) -> Int[Tensor, "1 2"]:
+def shown_size(placement: Placement) -> Int[Tensor, "1 2"]:
     """Return height and width in pixels of the picture on a canvas whose corner it lies in."""
     return torch.tensor([[round(placement.content[3]), round(placement.content[2])]])

@@ -100,7 +100,7 @@ def open_hf_masks(
         wanted = _pipeline_options(line, options)
         with fetching(line):
             generate = pipeline("mask-generation", model=name, device=target)
-        return PipelineMasks(line, _fingerprint(generate.model), generate, wanted)
+        return PipelineMasks(line, weights_of(generate.model), generate, wanted)
     if kind not in QUERIES:
         known = ", ".join((*MODEL_FOR_MASK_GENERATION_MAPPING_NAMES, *QUERIES))
         raise ModelError(f"{name!r} is a model of the kind {kind!r}, which proposes no masks. Give one of {known}.")
@@ -108,7 +108,7 @@ def open_hf_masks(
     with fetching(line):
         processor = (AutoProcessor if kind == "oneformer" else AutoImageProcessor).from_pretrained(name)
         model = AutoModelForUniversalSegmentation.from_pretrained(name).to(target).eval()
-    return QueryMasks(line, _fingerprint(model), processor, model, **numbers)
+    return QueryMasks(line, weights_of(model), processor, model, **numbers)
 
 
 def _pipeline_options(line: str, options: Mapping[str, str]) -> dict[str, float]:
@@ -123,6 +123,7 @@ def _pipeline_options(line: str, options: Mapping[str, str]) -> dict[str, float]
     return found
 
 
-def _fingerprint(model: nn.Module) -> str:
+def weights_of(model: nn.Module) -> str:
+    """Return the hash of a model of transformers: its weights and its settings."""
     config: Any = model.config
     return digest(model.state_dict(), sorted(config.to_diff_dict().items(), key=str))

@@ -102,6 +102,31 @@ def describe_captions(
     )
 
 
+def describe_foreign(
+    model: str,
+    fingerprint: str,
+    captions: Collection[str],
+    *,
+    region_encoder: str,
+    image_size: Size,
+    **settings: Setting,
+) -> Provenance:
+    """Write down what made a result by captions and a model of another library, which embeds them in its own way."""
+    return Provenance(
+        model=model,
+        fingerprint=fingerprint,
+        region_encoder=region_encoder,
+        route="",
+        vocabulary=content_key(*sorted(captions)),
+        words=len(captions),
+        templates="name",
+        mean="",
+        image_size=image_size,
+        settings=settings,
+        closeup=_version(),
+    )
+
+
 def as_size(clip: Clip, size: int | Size | None) -> Size:
     """Return the height and width that ``size`` stands for: a side, both, or None for the model's own."""
     if size is None:
