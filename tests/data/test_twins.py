@@ -20,8 +20,10 @@ def test_twins_differ_in_their_family_alone(family: str) -> None:
         left, right = record.attributes
         assert [name for name in left if left[name] != right[name]] == [family]
         assert right[family] in WORLD.alternatives(family, left[family]), "a clear mistake"
-        assert record.labels is not None and record.labels[0] == record.labels[1]
-        assert record.boxes is not None and record.masks is not None
+        assert record.labels is not None
+        assert record.labels[0] == record.labels[1]
+        assert record.boxes is not None
+        assert record.masks is not None
         assert record.boxes[0, 2] <= record.boxes[1, 0], "side by side"
         first, second = record.descriptions
         assert (first.right, first.wrong) == (second.wrong[0], (second.right,))

@@ -34,7 +34,7 @@ def test_each_share_is_a_matcher_of_its_own() -> None:
 
 
 def test_errors() -> None:
-    with pytest.raises(InputError, match="share is 1.2"):
+    with pytest.raises(InputError, match=r"share is 1\.2"):
         MixedMatcher(new_matcher("cosine"), new_matcher("cosine"), 1.2)
     with pytest.raises(InputError, match="different embeddings"):
         MixedMatcher(new_matcher("linear", 8), new_matcher("linear", 9), 0.5)

@@ -71,8 +71,10 @@ def test_matchers_are_made_and_measured_quickly(tmp_path: Path) -> None:
     parts = {part.key: part for part in FINEGRAINED.parts}
     found = parts["kept"].measure(wanted, measured)
     names = list(dict.fromkeys(row.name for row in found.rows))
-    assert names[:2] == [COSINE_ROW, f"MLP, {FINE}"] and len(names) == 13
+    assert names[:2] == [COSINE_ROW, f"MLP, {FINE}"]
+    assert len(names) == 13
     assert set(found.pictures) == {"kept"}
     folder = made_matcher(paper_training("mlp", 0), wanted, measured.counter)
-    assert Path(folder, "card.json").is_file() and Path(warmed_up(folder), "card.json").is_file()
+    assert Path(folder, "card.json").is_file()
+    assert Path(warmed_up(folder), "card.json").is_file()
     assert Path(made_matcher(keeping_training("residual", 1.0, 0), wanted, measured.counter)).is_dir()

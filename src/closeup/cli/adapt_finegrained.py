@@ -234,9 +234,7 @@ def run_adapt_finegrained(options: FineGrainedOptions) -> int:
     return 0
 
 
-def _measure(
-    options: FineGrainedOptions, folder: Path, benchmarks: dict[str, Reader]
-) -> dict[str, BenchmarksReport]:
+def _measure(options: FineGrainedOptions, folder: Path, benchmarks: dict[str, Reader]) -> dict[str, BenchmarksReport]:
     """Return what the cosine and the matcher achieve, on one pass over the pictures."""
     clip = load(options.model, precision="fp32" if options.precision == "fp32" else "auto")
     config = read_card(folder)["trained"]["config"]

@@ -18,7 +18,6 @@ from torch import Tensor, nn
 
 from closeup.match.cosine import check_widths
 from closeup.match.matcher import SLOPE, Inputs, Matcher, Normalisation
-from closeup.match.matcher import Inputs, Matcher, Normalisation
 
 TINY = 1e-12
 """The length below which torch's ``normalize`` divides by no less."""

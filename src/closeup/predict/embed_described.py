@@ -1,9 +1,9 @@
-"""Described regions and captions as embeddings: each once, however many benchmarks ask about them."""
+"""Described regions as embeddings: each once, however many benchmarks ask about them."""
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Hashable, Iterable, Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -21,7 +21,6 @@ from closeup.models.encode_regions import MASKED
 from closeup.models.preprocess import Size
 from closeup.models.routes import Route
 from closeup.regions import CropPolicy
-from closeup.text import Templates
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -112,22 +111,3 @@ class RegionEmbeddings:
         )
         for (_, regions), rows in zip(shown, encoded, strict=True):
             self._known |= zip(regions, rows, strict=True)
-
-
-class CaptionEmbeddings:
-    """The raw embeddings of captions, on the CPU, each made when it is first asked for; means over the templates."""
-
-    def __init__(self, clip: Clip, templates: Templates) -> None:
-        self._clip, self._templates = clip, templates
-        self._known: dict[str, Float[Tensor, " dim"]] = {}
-
-    def embed(self, texts: Iterable[str]) -> Embeddings:
-        """Return a row for every text."""
-        wanted = list(texts)
-        new = [text for text in dict.fromkeys(wanted) if text not in self._known]
-        if new:
-            sentences = [sentence for text in new for sentence in self._templates.fill(text)]
-            found = self._clip.encode_text(sentences, normalize=False).cpu()
-            means = found.unflatten(0, (len(new), len(self._templates))).mean(dim=1)
-            self._known |= zip(new, means, strict=True)
-        return torch.stack([self._known[text] for text in wanted])

@@ -25,7 +25,8 @@ from closeup.models.encode_regions import ENCODERS, MASKED_CROPS, check_batch_si
 from closeup.models.preprocess import Size
 from closeup.models.routes import Route
 from closeup.predict.benchmarks_report import BenchmarksReport
-from closeup.predict.embed_described import Asked, CaptionEmbeddings, RegionEmbeddings, asked_of
+from closeup.predict.caption_embeddings import CaptionEmbeddings
+from closeup.predict.embed_described import Asked, RegionEmbeddings, asked_of
 from closeup.predict.evaluate_regions import Progress
 from closeup.predict.fine_grained_report import DescribedRegion, FineGrainedReport
 from closeup.predict.matching import check_matcher, told_of, wants_unit

@@ -7,7 +7,7 @@ from closeup.match.matcher_file import load_matcher
 from closeup.match.matchers import new_matcher
 from closeup.match.mixed import MixedMatcher
 from closeup.reproduce import finegrained_tables as tables
-from closeup.reproduce.detection_models import SEEDS
+from closeup.reproduce.detection_models import DETECTOR, SEEDS
 from closeup.reproduce.finegrained_models import (
     HELD,
     KEEPS,
@@ -103,7 +103,7 @@ def _shipped(wanted: Wanted, measured: Measurements) -> Found:
 
 
 def _questions(wanted: Wanted, measured: Measurements) -> Found:
-    rows, findings = tables.detector_or_clip(measured)
+    rows, findings = tables.detector_or_clip(measured, DETECTOR)
     return Found(rows, findings, {})
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from closeup.recipes.run_finegrained import MatcherTraining, train_matcher
+from closeup.recipes.run_finegrained import MatcherTraining, is_begun, train_matcher
 from closeup.reproduce.measure import Counter
 from closeup.reproduce.run import Wanted
 from closeup.reproduce.trainings import RAW
@@ -64,7 +64,7 @@ def made_matcher(training: MatcherMade, wanted: Wanted, counter: Counter) -> str
             features=wanted.work / "features",
         ),
         out,
-        resume=True,
+        resume=is_begun(out),
         watch=counter,
     )
     return str(out)

@@ -29,6 +29,7 @@ LOST = 1.0
 
 ADAPTED = "tiny-clipself"
 MATCHER_ROW = "matcher"
+DETECTOR_ROW = "detector"
 
 Rows = Mapping[str, Sequence[Matcher | None]]
 """The matchers of each row, one a seed; None is the cosine."""
@@ -97,6 +98,33 @@ def shipped(measured: Measurements, matcher: Matcher) -> Table:
                 for family, report in twins[name].reports.items()
             ]
             rows += [Row(row, KEPT, (_first(recalls[name]),))] if recalls else []
+    return rows, []
+
+
+def detector_or_clip(measured: Measurements, detector: str) -> Table:
+    """Return the mean rank of each benchmark by crops, by dense maps and through a detector, and what it finds."""
+    views = {
+        f"crops, {RAW}": (RAW, "crop"),
+        f"dense map, {RAW}": (RAW, "dense"),
+        f"dense map, {ADAPTED}": (ADAPTED, "dense"),
+    }
+    rows = [
+        Row(name, BENCHMARKS[benchmark].title, (report.ranks().mean,), digits=2)
+        for name, (model, how) in views.items()
+        for benchmark, report in measured.described(model, {COSINE_ROW: None}, how)[COSINE_ROW].reports.items()
+    ]
+    for benchmark, report in measured.asked(detector).items():
+        title, found = BENCHMARKS[benchmark].title, report.summary()
+        named = {
+            DETECTOR_ROW: ("mean_rank", 1, 2),
+            f"{DETECTOR_ROW}, what it finds": ("mean_rank_found", 1, 2),
+            f"{DETECTOR_ROW}, mAP in percent": ("ap", 100, 1),
+        }
+        rows += [
+            Row(name, title, (unit * float(value),), SPLIT_RANKS.get((name, title)), digits=digits)
+            for name, (figure, unit, digits) in named.items()
+            if (value := found[figure]) is not None
+        ]
     return rows, []
 
 

@@ -26,8 +26,10 @@ from closeup.models.load import load
 from closeup.models.mask_prompt import cut_out_view
 from closeup.models.windows import Window
 from closeup.predict.benchmarks_report import BenchmarksReport
+from closeup.predict.described_objects_report import DescribedObjectsReport
 from closeup.predict.detection_report import DetectionReport
 from closeup.predict.evaluate_benchmarks import evaluate_benchmarks
+from closeup.predict.evaluate_described_objects import evaluate_described_objects
 from closeup.predict.evaluate_detection import evaluate_detection, evaluate_zero_shot_detection
 from closeup.predict.evaluate_panoptic import evaluate_panoptic
 from closeup.predict.evaluate_regions import evaluate_regions
@@ -210,6 +212,18 @@ class Measurements:
                 on_progress=tell,
             ),
         )
+
+    def asked(self, detector: str) -> dict[str, DescribedObjectsReport]:
+        """Return what a detector answers in each benchmark, on fewer scenes of the split test."""
+        worlds = every_benchmark(World("test", count=self.scale.trend_scenes))
+        loaded = load_detector(detector)
+        found = {}
+        for name, reader in worlds.items():
+            with self.counter(f"{detector}: {name}") as tell:
+                found[name] = evaluate_described_objects(
+                    loaded, reader, negatives=reader.negatives, workers=self.scale.workers, on_progress=tell
+                )
+        return found
 
     def twins(
         self, model: str, matchers: Mapping[str, Matcher | None], how: str = "crop"
