@@ -172,7 +172,9 @@ def _scored(
     attributes = record.attributes or ({},) * len(texts)
     return [
         # What a list was filled up with is cut off again.
-        DescribedRegion(record.id, row, told, attributes[row], scores[row, : 1 + min(len(told.wrong), len(texts[0]) - 1)])
+        DescribedRegion(
+            record.id, row, told, attributes[row], scores[row, : 1 + min(len(told.wrong), len(texts[0]) - 1)]
+        )
         for row, told in enumerate(record.descriptions)
     ]
 

@@ -111,7 +111,10 @@ def train_matcher(
         "data": {name: line for name, (line, _) in readers.items()},
         "preset": wanted.preset,
         "config": config.to_dict(),
-        "changes": {"training": dict(wanted.training), "warmup": None if wanted.warmup is None else dict(wanted.warmup)},
+        "changes": {
+            "training": dict(wanted.training),
+            "warmup": None if wanted.warmup is None else dict(wanted.warmup),
+        },
     }
     run = run_folder(out)
     begun = is_begun(out)
@@ -181,7 +184,9 @@ def _settings(wanted: MatcherTraining, pairs: int, regions: int) -> FineGrainedS
         raise InputError(f"Unknown preset {wanted.preset!r}. {suggest(wanted.preset, PRESETS)}")
     config, warm, fine = PRESETS[wanted.preset](pairs, regions)
     if warm is None and wanted.warmup:
-        raise ConfigError(f"The preset {wanted.preset!r} has no warm-up to change: leave {', '.join(wanted.warmup)} out.")
+        raise ConfigError(
+            f"The preset {wanted.preset!r} has no warm-up to change: leave {', '.join(wanted.warmup)} out."
+        )
     if warm is not None:
         shared = {name: wanted.training[name] for name in SHARED if name in wanted.training}
         warm = None if wanted.warmup is None else stage_changed(warm, pairs, {**shared, **wanted.warmup})
