@@ -15,7 +15,7 @@ from closeup.cli.output import show, show_json
 from closeup.data.benchmarks import open_benchmarks
 from closeup.data.fgovd import BENCHMARKS
 from closeup.data.record import Reader
-from closeup.errors import InputError
+from closeup.errors import DataError, InputError
 from closeup.match import load_matcher
 from closeup.match.matcher import Inputs, Normalisation
 from closeup.models import load
@@ -216,7 +216,12 @@ def run_adapt_finegrained(options: FineGrainedOptions) -> int:
     done = train_matcher(wanted, options.out, resume=resume, watch=counted)
     if not done.main:
         return 0
-    reports = None if benchmarks is None else _measure(options, done.folder, benchmarks)
+    reports, missing = None, []
+    if benchmarks is not None:
+        try:
+            reports = _measure(options, done.folder, benchmarks)
+        except DataError as error:  # the matcher is there, whatever the report lacks
+            missing = [f"Not measured: {error}"]
     measured = None if reports is None else {name: report.summary() for name, report in reports.items()}
     if reports is not None:
         reports["matcher"].save(run_folder(done.folder) / "finegrained.json")
@@ -228,6 +233,7 @@ def run_adapt_finegrained(options: FineGrainedOptions) -> int:
     show(
         f"Mean rank of the right caption on held-out regions: {_ranks(done.figures)}.",
         f"Written: {done.folder}; the log and the state are in {run_folder(done.folder)}.",
+        *missing,
     )
     if reports is not None:
         show(*rank_lines(reports), f"On at most {options.report_limit} records of {line}. {TIE_RULE}")

@@ -144,10 +144,11 @@ def rank_lines(reports: Mapping[str, BenchmarksReport]) -> Sequence[RenderableTy
         for name, report in reports.items()
         for row in report.table()
     ]
-    lines: list[RenderableType] = [table([name.replace("_", " ") for name in rows[0]], [row.values() for row in rows])]
+    columns = [name.replace("_", " ") for name in rows[0]]
+    lines: list[RenderableType] = [table(columns, [list(row.values()) for row in rows])]
     for name, report in reports.items():
         ranked = [each for each in report.ranked if each in BENCHMARKS]
-        if len(reports) == 1 and len(report.reports) == 1:
+        if len(report.reports) == 1:
             continue
         whose = f" of {name}" if len(reports) > 1 else ""
         lines.append(
