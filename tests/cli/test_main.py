@@ -14,6 +14,7 @@ from closeup.cli import choices, models, world
 from closeup.cli.main import VERBS, main
 from closeup.cli.parse import parse
 from closeup.errors import InputError
+from closeup.match.matchers import KINDS
 from closeup.models import precision
 from closeup.models.encode_regions import ENCODERS
 from closeup.predict.heatmap import CONTRASTS
@@ -118,6 +119,7 @@ def test_choices_are_those_of_the_library() -> None:
     assert get_args(choices.Upsample) == MODES
     assert get_args(choices.Contrast) == CONTRASTS
     assert get_args(choices.Canvas) == tuple(PREPROCESSING)
+    assert get_args(choices.MatcherKind) == KINDS
     assert get_args(choices.Precision) == get_args(precision.Precision)
 
 

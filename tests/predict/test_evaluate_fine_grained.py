@@ -30,11 +30,8 @@ PATTERNS = ("striped", "dotted", "plain")
 class Bilinear(Matcher):
     """Scores by a matrix between raw embeddings: lengths matter."""
 
-    kind = "bilinear"
-
     def __init__(self, dim: int) -> None:
-        super().__init__()
-        self.dim = dim
+        super().__init__("bilinear", dim, inputs="raw")
         self.weight = nn.Parameter(torch.randn(dim, dim, generator=torch.Generator().manual_seed(0)))
         self.offset = nn.Parameter(torch.randn(dim, generator=torch.Generator().manual_seed(1)))
 

@@ -470,7 +470,7 @@ def test_the_preset_that_keeps_from_end_to_end(wanted: MatcherTraining, tmp_path
     ("changes", "error", "said"),
     [
         ({"preset": "papre"}, InputError, "Did you mean 'paper'"),
-        ({"config": {"kind": "linaer"}}, InputError, "Did you mean 'linear'"),
+        ({"config": {"kind": "linaer"}}, ConfigError, "Did you mean 'linear'"),
         ({"config": {"kind": "cosine"}}, ConfigError, "'cosine' has nothing to learn"),
         ({"config": {"keep": 1.0}}, ConfigError, "leave one of the two out"),
         ({"pairs": None}, InputError, "warms up on captions of whole pictures"),

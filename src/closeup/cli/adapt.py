@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Literal
 
 from closeup.cli.adapt_denseclip import DenseClipOptions
+from closeup.cli.adapt_finegrained import FineGrainedOptions, run_adapt_finegrained
 from closeup.cli.adapt_options import NO_REPORT, AdaptOptions, MapOptions
 from closeup.cli.denseclip_report import run_denseclip
 from closeup.cli.evaluate_forgetting import MeasureOptions, report_lines
@@ -179,11 +180,19 @@ class MaskAdapt(AdaptOptions):
         return replace(super().measuring(), how=("masked-crop", "crop"))
 
 
-Options = {"clipself": ClipSelf, "regionclip": RegionClip, "maskadapt": MaskAdapt, "denseclip": DenseClipOptions}
+Options = {
+    "clipself": ClipSelf,
+    "regionclip": RegionClip,
+    "maskadapt": MaskAdapt,
+    "denseclip": DenseClipOptions,
+    "finegrained": FineGrainedOptions,
+}
 
 
-def run(options: AdaptOptions | DenseClipOptions) -> int:
-    """Adapt, save, and tell what was gained and what was forgotten; of a dense predictor, how well it does."""
+def run(options: AdaptOptions | DenseClipOptions | FineGrainedOptions) -> int:
+    """Adapt, save, and tell what was gained and what was forgotten; of a dense predictor or matcher, how well it does."""
+    if isinstance(options, FineGrainedOptions):
+        return run_adapt_finegrained(options)
     if isinstance(options, DenseClipOptions):
         return run_denseclip(options)
     check_folder(options.out.parent)

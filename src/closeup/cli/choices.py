@@ -11,3 +11,6 @@ Upsample: TypeAlias = Literal["bilinear", "nearest"]
 Contrast: TypeAlias = Literal["none", "others", "empty"]
 Canvas: TypeAlias = Literal["official", "fit"]
 Precision: TypeAlias = Literal["auto", "fp32", "bf16"]
+MatcherKind: TypeAlias = Literal[
+    "cosine", "linear", "linear-image", "linear-text", "mlp", "residual", "residual-mlp", "attention"
+]

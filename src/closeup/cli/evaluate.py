@@ -10,6 +10,7 @@ from tyro.conf import arg
 
 from closeup.cli.choices import Canvas, Encoder
 from closeup.cli.evaluate_detection import Detection, run_detection
+from closeup.cli.evaluate_finegrained import FineGrained, run_finegrained
 from closeup.cli.evaluate_forgetting import Forgetting, run_forgetting
 from closeup.cli.evaluate_panoptic import Panoptic, run_panoptic
 from closeup.cli.fields import Flag, Maybe
@@ -153,15 +154,18 @@ Options = {
     "detection": Detection,
     "panoptic": Panoptic,
     "forgetting": Forgetting,
+    "finegrained": FineGrained,
 }
 
 
-def run(options: Regions | Segmentation | Detection | Panoptic | Forgetting) -> int:
+def run(options: Regions | Segmentation | Detection | Panoptic | Forgetting | FineGrained) -> int:
     """Evaluate a model and print the report."""
     if isinstance(options, Panoptic):
         return run_panoptic(options)
     if isinstance(options, Forgetting):
         return run_forgetting(options)
+    if isinstance(options, FineGrained):
+        return run_finegrained(options)
     if isinstance(options, Detection):
         return run_detection(options)
     options.clip.check()

@@ -46,8 +46,28 @@ def score(
     Raises:
         InputError: embeddings of different or other width, or of length one for a matcher of raw ones.
     """
-    strings = cosine(regions, bank.embeddings) if matcher is None else _matched(regions, bank.embeddings, matcher)
+    strings = cosine(regions, bank.embeddings) if matcher is None else pair_scores(regions, bank.embeddings, matcher)
     return reduce_synonyms(strings, bank.owner, len(bank))
+
+
+def pair_scores(
+    regions: Float[Tensor, "regions dim"], texts: Float[Tensor, "texts text_dim"], matcher: Matcher
+) -> Float[Tensor, "regions texts"]:
+    """Return a matcher's raw score of every region with every text, computed where its weights are.
+
+    Raises:
+        InputError: embeddings of different or other width, or of length one for a matcher of raw ones.
+    """
+    if matcher.inputs == "raw":
+        for what, rows in (("regions", regions), ("texts", texts)):
+            if len(rows) and bool(((rows.norm(dim=1) - 1).abs() < UNIT).all()):
+                raise InputError(
+                    f"The {what} have length one, and the matcher {matcher.name!r} was trained on raw embeddings. "
+                    "Make regions and maps with normalize=False, and the text bank with mean='mean-of-raw'."
+                )
+    like = next(matcher.parameters(), regions)
+    scores: Tensor = matcher(regions.to(like), texts.to(like))
+    return scores.to(regions.device)
 
 
 def score_map(maps: DenseMap, bank: Bank, matcher: Matcher | None = None) -> Float[Tensor, "batch words rows cols"]:
@@ -95,16 +115,3 @@ def top_k(
         raise InputError(f"k is {k}; ask for at least one word a region.")
     best = scores.topk(min(k, scores.shape[1]), dim=1)
     return best.values, best.indices
-
-
-def _matched(regions: Embeddings, texts: Float[Tensor, "texts text_dim"], matcher: Matcher) -> Tensor:
-    if matcher.inputs == "raw":
-        for what, rows in (("regions", regions), ("texts", texts)):
-            if len(rows) and bool(((rows.norm(dim=1) - 1).abs() < UNIT).all()):
-                raise InputError(
-                    f"The {what} have length one, and the matcher {matcher.name!r} was trained on raw embeddings. "
-                    "Make regions and maps with normalize=False, and the text bank with mean='mean-of-raw'."
-                )
-    like = next(matcher.parameters(), regions)
-    scores: Tensor = matcher(regions.to(like), texts.to(like))
-    return scores.to(regions.device)

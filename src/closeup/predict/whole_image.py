@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 
@@ -12,8 +13,10 @@ from closeup.data.prefetch import prefetched
 from closeup.data.record import Reader, Record
 from closeup.errors import DataError
 from closeup.evaluate import Recognition, RegionRecognition, Retrieval, retrieval_recall
-from closeup.match import score
+from closeup.match import Matcher, score
+from closeup.match.scores import pair_scores
 from closeup.models.clip import Clip
+from closeup.predict.matching import check_matcher
 from closeup.predict.words import Words, as_bank
 from closeup.text import Templates
 
@@ -37,11 +40,12 @@ def encode_whole(
     limit: int | None = None,
     batch: int = 64,
     workers: int = 2,
+    normalize: bool = True,
     on_progress: Progress | None = None,
 ) -> WholeImages:
     """Encode the first ``limit`` images whole, at the model's own size and by its own preprocessing.
 
-    A record's label is the image's own where it has exactly one, and neither boxes nor masks.
+    Without ``normalize`` embeddings are as the tower gives them, as some matchers want them. A record's label is the image's own where it has exactly one, and neither boxes nor masks.
     """
     count = len(reader) if limit is None else min(limit, len(reader))
     records: list[tuple[int, tuple[str, ...]]] = []
@@ -56,7 +60,7 @@ def encode_whole(
         waiting.append(image)
         records.append((label, captions))
         if len(waiting) == batch or done == count:
-            parts.append(clip.encode_image(torch.cat(waiting), normalize=True).cpu())
+            parts.append(clip.encode_image(torch.cat(waiting), normalize=normalize).cpu())
             waiting.clear()
         if on_progress is not None:
             on_progress(done, count)
@@ -87,15 +91,33 @@ def classification(
     return metric.compute()
 
 
-@torch.no_grad()
 def retrieval(clip: Clip, images: WholeImages) -> Retrieval:
-    """Return recall at 1, 5 and 10, texts to images and back, over the images that have captions.
+    """Return recall at 1, 5 and 10 by the cosine, texts to images and back, over the images that have captions.
 
     All their captions are candidates. Raises DataError where no image has one.
     """
+    return retrievals(clip, images, {"cosine": None})["cosine"]
+
+
+@torch.no_grad()
+def retrievals(clip: Clip, images: WholeImages, matchers: Mapping[str, Matcher | None]) -> dict[str, Retrieval]:
+    """Return, by the name of each matcher (None: the cosine), recall as ``retrieval`` does; captions are encoded once.
+
+    Raises:
+        InputError: a matcher of another width than the model's, or of raw embeddings where images have length one.
+        DataError: no image has a caption.
+    """
+    for matcher in matchers.values():
+        check_matcher(matcher, clip)
     captioned = [row for row, captions in enumerate(images.captions) if captions]
     if not captioned:
         raise DataError("no image has a caption, so there is nothing to retrieve.")
-    texts = [caption for row in captioned for caption in images.captions[row]]
-    owner = [place for place, row in enumerate(captioned) for _ in images.captions[row]]
-    return retrieval_recall(images.embeddings[captioned], clip.encode_text(texts).cpu(), torch.tensor(owner))
+    rows = images.embeddings[captioned]
+    texts = clip.encode_text([text for row in captioned for text in images.captions[row]], normalize=False).cpu()
+    owner = torch.tensor([place for place, row in enumerate(captioned) for _ in images.captions[row]])
+    return {
+        name: retrieval_recall(
+            rows, texts, owner, score=None if matcher is None else partial(pair_scores, matcher=matcher)
+        )
+        for name, matcher in matchers.items()
+    }

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import ceil
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 from closeup.config import Config
-from closeup.errors import ConfigError
+from closeup.errors import ConfigError, suggest
 from closeup.match.losses import HINGE_MARGIN, TRIPLET_MARGIN
 from closeup.match.matcher import Inputs, Normalisation
+from closeup.match.matchers import KINDS, LAYERED
 from closeup.recipes.config import TrainConfig
 
 
@@ -53,12 +54,25 @@ class FineGrainedConfig(Config):
     paper. Not with a warm-up, which ranks them anew."""
 
     def __post_init__(self) -> None:
+        learned = [kind for kind in KINDS if kind != "cosine"]
+        if self.kind not in learned:
+            said = "has nothing to learn." if self.kind == "cosine" else "is unknown."
+            raise ConfigError(f"The matcher {self.kind!r} {said} {suggest(self.kind, learned)}")
         for name in ("wrong", "enlarge", "sharpness"):
             if not getattr(self, name) > 0:
                 raise ConfigError(f"`{name}` must be above 0, but got {getattr(self, name)}.")
         for name in ("pair_margin", "margin", "keep"):
             if not getattr(self, name) >= 0:
                 raise ConfigError(f"`{name}` must not be negative, but got {getattr(self, name)}.")
+
+    def changed(self, changes: Mapping[str, Any]) -> FineGrainedConfig:
+        """Return it with some settings changed; another kind has no width between layers where it has no such layers.
+
+        Raises:
+            ConfigError: an unknown setting, or a value of another type or outside its range.
+        """
+        bare = changes.get("kind", self.kind) not in LAYERED and "hidden" not in changes
+        return self.replace(**({"hidden": None} if bare else {}), **changes)
 
 
 class FineGrainedSettings(NamedTuple):
@@ -110,3 +124,20 @@ def adam(items: int, *, rate: float, epochs: int, batch: int = 256) -> TrainConf
         evaluate_every=epoch,
         save_every=5 * epoch,
     )
+
+
+def stage_changed(preset: TrainConfig, items: int, changes: Mapping[str, Any]) -> TrainConfig:
+    """Return a stage of ``adam`` with some settings changed; with another batch its epochs stay as many.
+
+    Raises:
+        ConfigError: an unknown setting, or a value outside its range.
+    """
+    unknown = [name for name in changes if not hasattr(preset, name)]
+    if unknown:
+        raise ConfigError(f"A training has no setting {unknown[0]!r}.")
+    made = replace(preset, **changes)
+    if "batch_size" in changes:
+        epochs = preset.steps // preset.log_every
+        rhythm = adam(items, rate=made.rate, epochs=epochs, batch=made.batch_size)
+        made = replace(rhythm, **{name: value for name, value in changes.items() if name != "batch_size"})
+    return made

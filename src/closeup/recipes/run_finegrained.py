@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -16,7 +16,7 @@ from safetensors.torch import load_file
 from closeup.data.readable import open_train
 from closeup.data.record import Reader
 from closeup.data.registry import open_reader
-from closeup.data.spec import DEFAULT_SPLIT, at_split
+from closeup.data.spec import DEFAULT_SPLIT, at_split, split_spec
 from closeup.errors import CloseupError, ConfigError, InputError, suggest
 from closeup.match.matcher import Matcher
 from closeup.match.matcher_file import save_matcher
@@ -27,7 +27,7 @@ from closeup.recipes.config import TrainConfig
 from closeup.recipes.embed_features import embed_features, regions_with_wrong, whole_pictures
 from closeup.recipes.features import Features
 from closeup.recipes.finegrained import BEST, FineTune, WarmUp, best_rank, mean_rank
-from closeup.recipes.finegrained_config import PRESETS, FineGrainedConfig, FineGrainedSettings
+from closeup.recipes.finegrained_config import PRESETS, FineGrainedConfig, FineGrainedSettings, stage_changed
 from closeup.recipes.run_adapt import Adapted
 from closeup.recipes.runs import check_output, check_same, read_card, run_folder, surroundings, write_card
 from closeup.recipes.state import has_state
@@ -36,6 +36,15 @@ from closeup.text.cache import content_key
 
 Watch: TypeAlias = Callable[[str], AbstractContextManager[Callable[[int, int], object]]]
 """Opens a progress bar: told how much is done, and of how much."""
+
+SHARED = ("seed", "batch_size", "precision")
+"""What the first stage has of the second's changes."""
+
+LEARNED, HELD = "training_sets", "validation_sets"
+"""Folders of FG-OVD."""
+
+FIRST = 64
+"""Records among which one must say something, so that data without captions is told before all of it is read."""
 
 SCALES = torch.logspace(0, 3, 301)
 """Among which the factor on scores is looked for that makes probabilities of them."""
@@ -47,8 +56,10 @@ class MatcherTraining:
 
     ``regions`` is a data set of described regions with wrong captions, ``pairs`` one with captions of whole pictures,
     for the warm-up and for ``keep``; both at their split ``train`` unless their lines say otherwise. ``held`` are the
-    regions that the best weights are chosen on (None: those of ``regions`` at its split val). ``config``,
-    ``training`` and ``warmup`` are changes to the preset's matcher, to its second stage and to its first.
+    regions that the best weights are chosen on (None: those of ``regions`` at its split val; of FG-OVD's
+    ``training_sets`` those in ``validation_sets`` beside them). ``config``, ``training`` and ``warmup`` are changes to
+    the preset's matcher, to its second stage and to its first, which also has the second's seed, batch and precision;
+    ``warmup`` None leaves the first stage out.
     """
 
     regions: str
@@ -58,7 +69,7 @@ class MatcherTraining:
     preset: str = "paper"
     config: Mapping[str, Any] = field(default_factory=dict)
     training: Mapping[str, Any] = field(default_factory=dict)
-    warmup: Mapping[str, Any] = field(default_factory=dict)
+    warmup: Mapping[str, Any] | None = field(default_factory=dict)
     features: Path | None = None
     """A folder that keeps embeddings, also for other trainings; beside the log unless given."""
     workers: int = 2
@@ -74,10 +85,12 @@ def train_matcher(
 ) -> Adapted:
     """Train a matcher in both stages and save that of the best rank at ``out``; the log is in ``out`` with ``-run``.
 
-    Embeddings are made first, once, and kept. Everything that was begun is gone on with if ``resume``.
+    Embeddings are made first, once, and kept: they are gone on with in any case, a training that was begun only if
+    ``resume``. A finished one is saved again.
 
     Raises:
-        InputError: unknown names, a data set that is missing, or an ``out`` that is no folder for a matcher.
+        InputError: unknown names, a data set that is missing or says nothing of this kind, an ``out`` that is no folder
+            for a matcher, a training there that is not to be resumed, or none where one is.
         ConfigError: settings outside their range, or other ones than those of the training that is resumed.
         DataError: records without what is learned.
         ModelError: the model is unknown.
@@ -89,32 +102,38 @@ def train_matcher(
     readers = _readers(wanted, settings)
     here = PartialState(cpu=not torch.accelerator.is_available())
     clip = load(wanted.model, device=here.device)
-    matcher = _untrained(settings, clip.dim)  # what cannot be is found here, before anything is embedded
+    torch.manual_seed(settings.regions.seed)
+    config = settings.config
+    matcher = new_matcher(config.kind, clip.dim, hidden=config.hidden, inputs=config.inputs)
     card = {
         "recipe": FineTune.name,
         "base": {"name": wanted.model, "fingerprint": clip.fingerprint},
         "data": {name: line for name, (line, _) in readers.items()},
         "preset": wanted.preset,
-        "config": settings.config.to_dict(),
-        "changes": {"training": dict(wanted.training), "warmup": dict(wanted.warmup)},
+        "config": config.to_dict(),
+        "changes": {
+            "training": dict(wanted.training),
+            "warmup": None if wanted.warmup is None else dict(wanted.warmup),
+        },
     }
     run = run_folder(out)
-    begun = read_card(run)
-    here.wait_for_everyone()  # nobody writes what another is yet to look for
+    begun = is_begun(out)
     if begun and not resume:
         raise InputError(f"{str(run)!r} holds a training already. Resume it, or choose another folder.")
+    if resume and not run.exists():
+        raise InputError(f"There is no training to resume in {str(run)!r}. Begin one, or name its folder.")
     if begun:
-        check_same(begun, card, out)
-    elif here.is_main_process:
-        write_card(run, {**card, **surroundings()})
+        check_same(read_card(run), card, out)
     with here.main_process_first():
         features = {
-            name: _embedded(wanted, clip, run / "features", name, line, reader, settings.config, watch)
+            name: _embedded(wanted, clip, run / "features", name, line, reader, config, watch)
             for name, (line, reader) in readers.items()
         }
+    here.wait_for_everyone()
+    if not begun and here.is_main_process:  # not before, so that what cannot be learned from leaves no training
+        write_card(run, {**card, **surroundings()})
     pairs, regions, held = features.get("pairs"), features["regions"], features["held"]
     settings = _settings(wanted, len(pairs) if pairs else 1, len(regions))
-    config = settings.config
     start = mean_rank(matcher, held)
     if settings.pairs is not None and pairs is not None:
         seed = settings.pairs.seed
@@ -145,6 +164,11 @@ def train_matcher(
     return Adapted(out, figures, here.is_main_process)
 
 
+def is_begun(out: Path) -> bool:
+    """Tell whether a training of a matcher to ``out`` was begun, so that it can be resumed."""
+    return bool(read_card(run_folder(out)))
+
+
 def best_scale(matcher: Matcher, held: Features) -> float:
     """Return the factor on scores whose softmax over each region's captions gives the right one the most likelihood.
 
@@ -159,25 +183,45 @@ def best_scale(matcher: Matcher, held: Features) -> float:
     return float(SCALES[costs.argmin()])
 
 
-def _untrained(settings: FineGrainedSettings, dim: int) -> Matcher:
-    config = settings.config
-    torch.manual_seed(settings.regions.seed)
-    matcher = new_matcher(config.kind, dim, hidden=config.hidden, inputs=config.inputs)
-    if not any(True for _ in matcher.parameters()):
-        raise ConfigError(f"The matcher {config.kind!r} has nothing to learn. Choose another kind, such as 'linear'.")
-    return matcher
-
-
 def _settings(wanted: MatcherTraining, pairs: int, regions: int) -> FineGrainedSettings:
     if wanted.preset not in PRESETS:
         raise InputError(f"Unknown preset {wanted.preset!r}. {suggest(wanted.preset, PRESETS)}")
     config, warm, fine = PRESETS[wanted.preset](pairs, regions)
-    seed = {name: value for name, value in wanted.training.items() if name == "seed"}
-    return FineGrainedSettings(
-        config.replace(**wanted.config),
-        None if warm is None else replace(warm, **{**seed, **wanted.warmup}),
-        replace(fine, **wanted.training),
-    )
+    if warm is None and wanted.warmup:
+        raise ConfigError(
+            f"The preset {wanted.preset!r} has no warm-up to change: leave {', '.join(wanted.warmup)} out."
+        )
+    if warm is not None:
+        shared = {name: wanted.training[name] for name in SHARED if name in wanted.training}
+        warm = None if wanted.warmup is None else stage_changed(warm, pairs, {**shared, **wanted.warmup})
+    return FineGrainedSettings(config.changed(wanted.config), warm, stage_changed(fine, regions, wanted.training))
+
+
+def held_line(wanted: MatcherTraining) -> str:
+    """Return the data set of the regions that the best weights are chosen on.
+
+    Raises:
+        InputError: none is named, and which belong to the learned ones cannot be told.
+    """
+    if wanted.held is not None:
+        return wanted.held
+    kind, place, options = split_spec(wanted.regions)
+    if kind == "fgovd" or Path(place).suffix == ".json":
+        parts = Path(place).parts
+        if LEARNED not in parts:
+            raise InputError(
+                f"{wanted.regions}: FG-OVD's {LEARNED} have regions to hold out in {HELD} beside them, and this is none"
+                " of them. Name regions as `held`."
+            )
+        beside = Path(*(HELD if part == LEARNED else part for part in parts))
+        told = "&".join(f"{name}={value}" for name, value in options.items())
+        return f"{kind}:{beside}?{told}" if told else f"{kind}:{beside}"
+    if options.get("split") == DEFAULT_SPLIT:
+        raise InputError(
+            f"{wanted.regions}: the split {DEFAULT_SPLIT} is what is held out unless told otherwise, and it is to be"
+            " learned. Name other regions as `held`."
+        )
+    return at_split(wanted.regions, DEFAULT_SPLIT)
 
 
 def _readers(wanted: MatcherTraining, settings: FineGrainedSettings) -> dict[str, tuple[str, Reader]]:
@@ -189,11 +233,26 @@ def _readers(wanted: MatcherTraining, settings: FineGrainedSettings) -> dict[str
     if needed and wanted.pairs is None:
         why = "keeps rankings" if config.keep else "warms up"
         raise InputError(f"The preset {wanted.preset!r} {why} on captions of whole pictures. Name some as `pairs`.")
-    held = at_split(wanted.regions, DEFAULT_SPLIT) if wanted.held is None else wanted.held
+    held = held_line(wanted)
     found = {"regions": (wanted.regions, open_train(wanted.regions)), "held": (held, open_reader(held))}
     if needed and wanted.pairs is not None:
         found["pairs"] = (wanted.pairs, open_train(wanted.pairs))
+    for name, (line, reader) in found.items():
+        _check_said(line, reader, whole=name == "pairs")
     return found
+
+
+def _check_said(line: str, reader: Reader, *, whole: bool) -> None:
+    """Raise InputError where none of the first records has what is learned from, before all are looked at."""
+    first = (reader[index] for index in range(min(len(reader), FIRST)))
+    if any(record.captions if whole else record.descriptions for record in first):
+        return
+    raise InputError(
+        f"{line}: its pictures have no captions. Give some that do, such as karpathy:FOLDER?split=train or world."
+        if whole
+        else f"{line}: it describes no regions. Give some with wrong captions, such as"
+        " fgovd:FOLDER/training_sets?split=1_attributes or world?negatives=1_attributes."
+    )
 
 
 def _embedded(

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import lru_cache
 
 import numpy as np
 import torch
@@ -19,6 +20,9 @@ from closeup.errors import InputError, suggest
 
 LEAST_PIXELS = 400
 """A smaller thing shows too little of its pattern and material to be asked about."""
+
+SCENES = 16
+"""Scenes that are kept for the next benchmark: as many as threads may be reading at a time."""
 
 _STREAM = 2
 """The first of a scene's random streams that are ours; the world itself draws from those before."""
@@ -47,6 +51,7 @@ class FineGrainedWorld:
 
     ``benchmark`` is a name of `closeup.data.fgovd.BENCHMARKS`. Regions are things that show ``least_pixels`` or more of
     themselves, grounds left out; a scene may have none. Record ``i`` depends on the world, benchmark and ``i`` alone.
+    ``draw`` draws scenes in the place of the world's own ``with_things``, as ``every_benchmark`` has it.
 
     Raises:
         InputError: the benchmark is unknown, or ``least_pixels`` is less than 1.
@@ -55,7 +60,14 @@ class FineGrainedWorld:
     names = NAMES
     things = THINGS
 
-    def __init__(self, world: World, benchmark: str, least_pixels: int = LEAST_PIXELS) -> None:
+    def __init__(
+        self,
+        world: World,
+        benchmark: str,
+        least_pixels: int = LEAST_PIXELS,
+        *,
+        draw: Callable[[int], tuple[Record, Sequence[Thing]]] | None = None,
+    ) -> None:
         describe((), benchmark, np.random.default_rng(0))
         if least_pixels < 1:
             raise InputError(f"`least_pixels` must be at least 1, but got {least_pixels}.")
@@ -63,12 +75,13 @@ class FineGrainedWorld:
         self.benchmark = benchmark
         self._stream = _STREAM + list(BENCHMARKS).index(benchmark)
         self._least = least_pixels
+        self._draw = world.with_things if draw is None else draw
 
     def __len__(self) -> int:
         return len(self.world)
 
     def __getitem__(self, index: int, /) -> Record:
-        return self.described(index, *self.world.with_things(index))
+        return self.described(index, *self._draw(index))
 
     def described(self, index: int, record: Record, things: Sequence[Thing]) -> Record:
         """Return the record of scene ``index`` as the world drew it, so that one drawing serves several benchmarks."""
@@ -85,6 +98,15 @@ class FineGrainedWorld:
             attributes=tuple(record.attributes[row] for row in kept),
             descriptions=describe([things[row] for row in kept], self.benchmark, self.world.rng(index, self._stream)),
         )
+
+
+def every_benchmark(world: World) -> dict[str, FineGrainedWorld]:
+    """Return a world as each of the eight benchmarks, by name in the order of the paper.
+
+    A scene is drawn once for all of them where they are read scene by scene.
+    """
+    draw = lru_cache(maxsize=SCENES)(world.with_things)
+    return {name: FineGrainedWorld(world, name, draw=draw) for name in BENCHMARKS}
 
 
 def _others(own: str, rng: np.random.Generator) -> tuple[str, ...]:
