@@ -45,7 +45,7 @@ def main(fraction: float, items: int) -> None:
     with tempfile.TemporaryDirectory() as made:
         pairs = write_features(Path(made) / "pairs", items, items, 1, seed=0)
         regions = write_features(Path(made) / "regions", items, 2 * items, 11, seed=1)
-        held = write_features(Path(made) / "held", max(items // 10, 1), items // 5, 11, seed=2)
+        held = write_features(Path(made) / "held", items // 50, items // 25, 11, seed=2)
         rows = [_compared(kind, pairs, regions, held, fraction, Path(made)) for kind in ("linear", "mlp")]
     whole = {row.name.split(",")[0]: round(median(row.ours) / fraction, 1) for row in rows}
     told = "measured" if fraction == 1 else f"measured on {fraction:g} of the steps"

@@ -456,7 +456,7 @@ def test_other_settings_do_not_resume(wanted: MatcherTraining, tmp_path: Path, m
 
 
 def test_the_preset_that_keeps_from_end_to_end(wanted: MatcherTraining, tmp_path: Path) -> None:
-    keeping = replace(wanted, preset="keep", config={"hidden": 8}, held=f"{REGIONS}&split=test")
+    keeping = replace(wanted, preset="keep", warmup={}, config={"hidden": 8}, held=f"{REGIONS}&split=test")
     made = train_matcher(keeping, tmp_path / "mine")
     card = json.loads((made.folder / "card.json").read_text())
     assert (card["matcher"], card["hidden"], card["pairs"]) == ("residual-mlp", 8, None)
@@ -470,11 +470,11 @@ def test_the_preset_that_keeps_from_end_to_end(wanted: MatcherTraining, tmp_path
     ("changes", "error", "said"),
     [
         ({"preset": "papre"}, InputError, "Did you mean 'paper'"),
-        ({"config": {"kind": "linaer"}}, InputError, "Did you mean 'linear'"),
+        ({"config": {"kind": "linaer"}}, ConfigError, "Did you mean 'linear'"),
         ({"config": {"kind": "cosine"}}, ConfigError, "'cosine' has nothing to learn"),
         ({"config": {"keep": 1.0}}, ConfigError, "leave one of the two out"),
         ({"pairs": None}, InputError, "warms up on captions of whole pictures"),
-        ({"pairs": None, "preset": "keep"}, InputError, "keeps rankings on captions of whole pictures"),
+        ({"pairs": None, "preset": "keep", "warmup": {}}, InputError, "keeps rankings on captions of whole pictures"),
         ({"config": {"margni": 1.0}}, ConfigError, "margin"),
     ],
 )

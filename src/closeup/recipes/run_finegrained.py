@@ -188,15 +188,6 @@ def best_scale(matcher: Matcher, held: Features) -> float:
     return float(SCALES[costs.argmin()])
 
 
-def _untrained(settings: FineGrainedSettings, dim: int) -> Matcher:
-    config = settings.config
-    torch.manual_seed(settings.regions.seed)
-    matcher = new_matcher(config.kind, dim, hidden=config.hidden, inputs=config.inputs)
-    if not any(True for _ in matcher.parameters()):
-        raise ConfigError(f"The matcher {config.kind!r} has nothing to learn. Choose another kind, such as 'linear'.")
-    return matcher
-
-
 def _settings(wanted: MatcherTraining, pairs: int, regions: int) -> FineGrainedSettings:
     if wanted.preset not in PRESETS:
         raise InputError(f"Unknown preset {wanted.preset!r}. {suggest(wanted.preset, PRESETS)}")
