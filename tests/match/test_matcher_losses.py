@@ -56,7 +56,7 @@ def test_losses_through_matchers(golden: Golden, name: str, case: str) -> None:
         assert_close(met.grad, golden[stored + key])
     # Gradients are translated by the same mapping of keys as weights.
     found = {key: weight.grad for key, weight in matcher.named_parameters()}
-    wanted = from_official(golden.weights(stored + "gradw/"), name, heads=matcher.settings.get("heads"))
+    wanted = from_official(golden.weights(stored + "gradw/"), name, heads=int(matcher.settings.get("heads", 0)) or None)
     for key, theirs in wanted.state_dict().items():
         ours = found[key]
         assert_close(torch.zeros_like(theirs) if ours is None else ours, theirs)

@@ -50,11 +50,14 @@ def features(items: int = 40, captions: int = 1 + WRONG, seed: int = 0) -> Featu
 
 
 def drawn(kind: str = "linear", seed: int = 0) -> Matcher:
-    return randomise(new_matcher(kind, DIM), seed)
+    made = new_matcher(kind, DIM)
+    randomise(made, seed)
+    return made
 
 
 def batch_of(recipe: WarmUp | FineTune, count: int = 8) -> dict[str, Tensor]:
-    return dict(recipe.collate([recipe.sample(position) for position in range(count)]))  # type: ignore[arg-type]
+    samples: list[Any] = [recipe.sample(position) for position in range(count)]
+    return dict(recipe.collate(samples))
 
 
 @pytest.mark.parametrize("hardest", [False, True])

@@ -190,7 +190,7 @@ Options = {
 
 
 def run(options: AdaptOptions | DenseClipOptions | FineGrainedOptions) -> int:
-    """Adapt, save, and tell what was gained and what was forgotten; of a dense predictor or matcher, how well it does."""
+    """Adapt, save, and tell what was gained and forgotten; how good it is, of a dense predictor or a matcher."""
     if isinstance(options, FineGrainedOptions):
         return run_adapt_finegrained(options)
     if isinstance(options, DenseClipOptions):

@@ -33,7 +33,7 @@ class BenchmarksReport(Report):
 
     def table(self) -> list[dict[str, str | int | float]]:
         """Return a row of figures per benchmark; NaN for a mean over nothing."""
-        rows = []
+        rows: list[dict[str, str | int | float]] = []
         for name, report in self.reports.items():
             found = report.ranks()
             title = BENCHMARKS[name].title if name in BENCHMARKS else name

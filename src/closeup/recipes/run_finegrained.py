@@ -106,7 +106,8 @@ def train_matcher(
     here = PartialState(cpu=not torch.accelerator.is_available())
     clip = load(wanted.model, device=here.device)
     config = settings.config
-    matcher = _untrained(settings, clip.dim)  # what cannot be is found here, before anything is embedded
+    torch.manual_seed(settings.regions.seed)
+    matcher = new_matcher(config.kind, clip.dim, hidden=config.hidden, inputs=config.inputs)
     card = {
         "recipe": FineTune.name,
         "base": {"name": wanted.model, "fingerprint": clip.fingerprint},

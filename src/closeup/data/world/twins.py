@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import PIL.Image
@@ -73,6 +74,7 @@ class Twins:
         second = others[int(rng.integers(len(others)))]
         theme = Theme({**USUAL, self._family: first})
         left = sample_thing(rng, x=66.0, y=128.0, radius=46.0, theme=theme, freedom=0.3)
-        right = replace(left, x=190.0, **{self._family: second})
+        changed: dict[str, Any] = {self._family: second}
+        right = replace(left, x=190.0, **changed)
         grounds, borders = sample_grounds(rng, 256.0, Theme(), most=1)
         return Scene(256, 256, grounds, borders, (left, right), int(rng.integers(2**31)))
