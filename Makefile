@@ -38,6 +38,7 @@ tiny: $(STAMP)  ## make everything that ships again (some hours on two cores; re
 	$(BIN)/closeup reproduce detection --train --tables shipped --work src/closeup/weights
 	$(BIN)/closeup reproduce ovseg --train --tables adapted --work src/closeup/weights
 	$(BIN)/closeup reproduce segmentation --train --tables catseg --work src/closeup/weights
+	$(BIN)/closeup reproduce finegrained --train --tables shipped --work src/closeup/weights
 
 clean:
 	rm -rf out runs build dist $(VENV)

@@ -17,6 +17,7 @@ from closeup.heads.mask_proposer import load_mask_proposer
 from closeup.heads.rpn import load_proposer
 from closeup.heads.saved import load_detector
 from closeup.heads.segmenter import load_segmenter
+from closeup.match.matcher_file import load_matcher, packaged_matchers
 from closeup.models.load import PACKAGED, load, packaged_models
 from closeup.predict import evaluate_detection, evaluate_regions, propose_boxes
 from closeup.predict.catseg import CatSegScorer
@@ -164,3 +165,13 @@ def test_heads_that_ship_name_no_place_of_this_machine() -> None:
         assert json.loads(card)["clip"]["name"] == "tiny-clipself"
         assert '"/' not in card
         assert sum(path.stat().st_size for path in (PACKAGED / name).iterdir()) < (9e6 if whole else 4e6)
+
+
+def test_the_matcher_that_ships_is_of_tiny_and_begins_nowhere_else() -> None:
+    assert packaged_matchers() == ["tiny-finegrained"]
+    card = json.loads((PACKAGED / "tiny-finegrained" / "card.json").read_text())
+    assert card["trained"]["base"]["fingerprint"] == load("tiny").fingerprint
+    assert card["figures"]["rank"] < card["figures"]["cosine"]
+    matcher = load_matcher("tiny-finegrained")
+    assert (matcher.kind, matcher.inputs, matcher.dim) == ("residual-mlp", "unit", load("tiny").dim)
+    assert sum(path.stat().st_size for path in (PACKAGED / "tiny-finegrained").iterdir()) < 1e6

@@ -14,6 +14,7 @@ from closeup.cli.fields import Flag
 from closeup.cli.output import show, show_json, table
 from closeup.errors import InputError, suggest
 from closeup.heads.folder import packaged_heads
+from closeup.match.matcher_file import packaged_matchers
 from closeup.models.eva import EvaTower
 from closeup.models.families import FAMILIES
 from closeup.models.load import packaged_models
@@ -62,13 +63,15 @@ def run(options: Options) -> int:
     if not rows:
         raise InputError(f"No model's name or tag contains {options.filter!r}. {_hint(options.filter)}")
     if options.json:
-        show_json({"models": rows, "packaged": packaged_models(), "packaged_heads": packaged_heads()})
+        inside = {"packaged_heads": packaged_heads(), "packaged_matchers": packaged_matchers()}
+        show_json({"models": rows, "packaged": packaged_models(), **inside})
         return 0
     lines = [[row["name"], row["family"] or "(no dense map)", row["pixels"], ", ".join(row["tags"])] for row in rows]
     show(
         table(["name", "tower", "pixels", "tags"], lines),
         f"{len(rows)} models, {sum(len(row['tags']) for row in rows)} with weights. Families: {', '.join(families())}.",
-        f"Ships inside: {', '.join(packaged_models())}; heads: {', '.join(packaged_heads())}.",
+        f"Ships inside: {', '.join(packaged_models())}; heads: {', '.join(packaged_heads())}; "
+        f"matchers: {', '.join(packaged_matchers())}.",
         "Also: hf-hub:OWNER/NAME, a folder in open_clip's local-dir form; as heads, folders that closeup train and "
         "closeup adapt denseclip write.",
     )

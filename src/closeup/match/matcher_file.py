@@ -66,6 +66,11 @@ def load_matcher(path: str | Path, *, device: str | torch.device = "cpu") -> Mat
     return made.to(device)
 
 
+def packaged_matchers() -> list[str]:
+    """Return the names of the matchers that ship inside."""
+    return sorted(path.parent.name for path in PACKAGED.glob(f"*/{MATCHER}"))
+
+
 def _is_matcher(folder: Path) -> bool:
     return (folder / MATCHER).is_file() and (folder / CARD).is_file()
 

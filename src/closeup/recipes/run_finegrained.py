@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 import torch
 import torch.nn.functional as F
@@ -77,6 +77,8 @@ class MatcherTraining:
     """A folder that keeps embeddings, also for other trainings; beside the log unless given."""
     workers: int = 2
     """Threads that read pictures ahead, while embeddings are made."""
+    dtype: Literal["fp32", "fp16"] = "fp32"
+    """Numbers of the saved weights."""
 
 
 def train_matcher(
@@ -161,7 +163,12 @@ def train_matcher(
     if here.is_main_process:
         stages = {"pairs": settings.pairs and asdict(settings.pairs), "regions": asdict(settings.regions)}
         try:
-            save_matcher(matcher.eval(), out, {"trained": card, **stages, "figures": figures, **surroundings()})
+            save_matcher(
+                matcher.eval(),
+                out,
+                {"trained": card, **stages, "figures": figures, **surroundings()},
+                dtype=wanted.dtype,
+            )
         except OSError as error:
             raise CloseupError(
                 f"Cannot write the matcher to {out}: {error.strerror or error}. What was learned is kept in {run}: "

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from closeup.recipes.run_finegrained import MatcherTraining, is_begun, train_matcher
 from closeup.reproduce.measure import Counter
@@ -31,6 +31,7 @@ class MatcherMade:
     preset: str
     config: Mapping[str, Any] = field(default_factory=dict)
     seed: int = 0
+    dtype: Literal["fp32", "fp16"] = "fp32"
 
 
 def paper_training(kind: str, seed: int) -> MatcherMade:
@@ -62,6 +63,7 @@ def made_matcher(training: MatcherMade, wanted: Wanted, counter: Counter) -> str
             config=training.config,
             training={"seed": training.seed, **({"steps": 4, "evaluate_every": 2} if wanted.quick else {})},
             features=wanted.work / "features",
+            dtype=training.dtype,
         ),
         out,
         resume=is_begun(out),
@@ -78,4 +80,4 @@ def warmed_up(folder: str) -> str:
 def shipped_training() -> MatcherMade:
     """Return the training of the matcher that ships."""
     kept = keeping_training("residual-mlp", SHIPPED_KEEP, 0)
-    return MatcherMade(SHIPPED, kept.preset, kept.config)
+    return MatcherMade(SHIPPED, kept.preset, kept.config, dtype="fp16")
