@@ -190,7 +190,7 @@ Options = {
 
 
 def run(options: AdaptOptions | DenseClipOptions | FineGrainedOptions) -> int:
-    """Adapt, save, and tell what was gained and what was forgotten; of a dense predictor or matcher, how well it does."""
+    """Adapt, save, and tell what was gained and what was forgotten; of other things, how well they do."""
     if isinstance(options, FineGrainedOptions):
         return run_adapt_finegrained(options)
     if isinstance(options, DenseClipOptions):

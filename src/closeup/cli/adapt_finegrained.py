@@ -45,10 +45,9 @@ TRAINING = ("steps", "rate", "batch_size", "seed", "precision", "save_every")
 
 @dataclass(frozen=True, kw_only=True)
 class FineGrainedOptions:
-    """Teach a matcher to tell details apart that a CLIP's cosine overlooks (FG-CLIP, CBMI 2024). The CLIP stays as it
-    is.
+    """Teach a matcher to tell details apart that a CLIP's cosine overlooks (FG-CLIP, CBMI 2024).
 
-    A matcher is a small function that scores embeddings of regions against those of captions. It learns twice: from
+    The CLIP stays as it is. A matcher is a small function that scores embeddings of regions against those of captions. It learns twice: from
     whole pictures and their captions, what belongs together (the warm-up); then from regions, each with its right
     caption and captions that are wrong in a detail, to put the right one first. Embeddings are computed once and kept.
     The weights of the best rank on held-out regions are saved; it ends by telling that rank, and the cosine's.
@@ -225,7 +224,7 @@ def run_adapt_finegrained(options: FineGrainedOptions) -> int:
     measured = None if reports is None else {name: report.summary() for name, report in reports.items()}
     if reports is not None:
         reports["matcher"].save(run_folder(done.folder) / "finegrained.json")
-        told = {"data": line, "limit": options.report_limit, **(measured or {})}
+        told: dict[str, Any] = {"data": line, "limit": options.report_limit, **(measured or {})}
         write_card(done.folder, {**read_card(done.folder), "measured": told})
     if options.json:
         show_json({"matcher": done.folder, "figures": done.figures, "report": measured and {"data": line, **measured}})

@@ -1,4 +1,4 @@
-"""The part ``finegrained`` of the verb ``evaluate``: whether a right caption scores above ones that are nearly right."""
+"""The part ``finegrained`` of the verb ``evaluate``: whether right captions score above nearly right ones."""
 
 from __future__ import annotations
 

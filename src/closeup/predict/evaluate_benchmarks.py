@@ -125,7 +125,9 @@ def evaluate_benchmarks(
             region_encoder=how,
             route=route,
             image_size=as_size(clip, size),
-            **{"scale": scale, "negatives": wrong, "matcher": "cosine", **told_of(matcher)},
+            scale=scale,
+            negatives=wrong,
+            **{"matcher": "cosine", **told_of(matcher)},
         )
         return FineGrainedReport(tuple(found), wrong, counts[benchmark], seconds, provenance)
 

@@ -45,7 +45,8 @@ def encode_whole(
 ) -> WholeImages:
     """Encode the first ``limit`` images whole, at the model's own size and by its own preprocessing.
 
-    Without ``normalize`` embeddings are as the tower gives them, as some matchers want them. A record's label is the image's own where it has exactly one, and neither boxes nor masks.
+    Without ``normalize`` embeddings are as the tower gives them, as some matchers want them. A record's label is the
+    image's own where it has exactly one, and neither boxes nor masks.
     """
     count = len(reader) if limit is None else min(limit, len(reader))
     records: list[tuple[int, tuple[str, ...]]] = []
