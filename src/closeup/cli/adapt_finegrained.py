@@ -47,10 +47,11 @@ TRAINING = ("steps", "rate", "batch_size", "seed", "precision", "save_every")
 class FineGrainedOptions:
     """Teach a matcher to tell details apart that a CLIP's cosine overlooks (FG-CLIP, CBMI 2024).
 
-    The CLIP stays as it is. A matcher is a small function that scores embeddings of regions against those of captions. It learns twice: from
-    whole pictures and their captions, what belongs together (the warm-up); then from regions, each with its right
-    caption and captions that are wrong in a detail, to put the right one first. Embeddings are computed once and kept.
-    The weights of the best rank on held-out regions are saved; it ends by telling that rank, and the cosine's.
+    The CLIP stays as it is. A matcher is a small function that scores embeddings of regions against those of captions.
+    It learns twice: from whole pictures and their captions, what belongs together (the warm-up); then from regions,
+    each with its right caption and captions that are wrong in a detail, to put the right one first. Embeddings are
+    computed once and kept. The weights of the best rank on held-out regions are saved; it ends by telling that rank,
+    and the cosine's.
 
         closeup adapt finegrained --regions "world?negatives=1_attributes&count=2000" --pairs world?count=2000
             --preset tiny --out my-matcher
@@ -224,8 +225,8 @@ def run_adapt_finegrained(options: FineGrainedOptions) -> int:
     measured = None if reports is None else {name: report.summary() for name, report in reports.items()}
     if reports is not None:
         reports["matcher"].save(run_folder(done.folder) / "finegrained.json")
-        told: dict[str, Any] = {"data": line, "limit": options.report_limit, **(measured or {})}
-        write_card(done.folder, {**read_card(done.folder), "measured": told})
+        told: dict[str, Any] = {"data": line, "limit": options.report_limit}
+        write_card(done.folder, {**read_card(done.folder), "measured": told | (measured or {})})
     if options.json:
         show_json({"matcher": done.folder, "figures": done.figures, "report": measured and {"data": line, **measured}})
         return 0
