@@ -225,8 +225,8 @@ def run_adapt_finegrained(options: FineGrainedOptions) -> int:
     measured = None if reports is None else {name: report.summary() for name, report in reports.items()}
     if reports is not None:
         reports["matcher"].save(run_folder(done.folder) / "finegrained.json")
-        told = {"data": line, "limit": options.report_limit, **(measured or {})}
-        write_card(done.folder, {**read_card(done.folder), "measured": told})
+        told: dict[str, Any] = {"data": line, "limit": options.report_limit}
+        write_card(done.folder, {**read_card(done.folder), "measured": told | (measured or {})})
     if options.json:
         shown = None if measured is None else {"data": line, **measured}
         show_json({"matcher": done.folder, "figures": done.figures, "report": shown})

@@ -31,7 +31,7 @@ class BenchmarksReport(Report):
         means = [self.reports[name].ranks().mean for name in self.ranked]
         return sum(means) / len(means) if means else float("nan")
 
-    def table(self) -> list[dict[str, str | int | float]]:
+    def table(self) -> list[dict[str, Any]]:
         """Return a row of figures per benchmark; NaN for a mean over nothing."""
         rows: list[dict[str, str | int | float]] = []
         for name, report in self.reports.items():
