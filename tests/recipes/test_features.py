@@ -71,7 +71,13 @@ def clip() -> Clip:
 
 
 def embedded(clip: Clip, folder: Path, reader: Reader | None = None, **changes: Any) -> Features:  # noqa: ANN401
-    settings = {"told": TOLD, "captions": 1 + WRONG, "batch": 2, "workers": 0, "take": regions_with_wrong(WRONG)}
+    settings: dict[str, Any] = {
+        "told": TOLD,
+        "captions": 1 + WRONG,
+        "batch": 2,
+        "workers": 0,
+        "take": regions_with_wrong(WRONG),
+    }
     return embed_features(clip, reader or Described(), folder=folder, **(settings | changes))
 
 

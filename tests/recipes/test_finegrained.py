@@ -50,11 +50,13 @@ def features(items: int = 40, captions: int = 1 + WRONG, seed: int = 0) -> Featu
 
 
 def drawn(kind: str = "linear", seed: int = 0) -> Matcher:
-    return randomise(new_matcher(kind, DIM), seed)
+    matcher = new_matcher(kind, DIM)
+    randomise(matcher, seed)
+    return matcher
 
 
-def batch_of(recipe: WarmUp | FineTune, count: int = 8) -> dict[str, Tensor]:
-    return dict(recipe.collate([recipe.sample(position) for position in range(count)]))  # type: ignore[arg-type]
+def batch_of(recipe: FineTune, count: int = 8) -> dict[str, Tensor]:
+    return dict(recipe.collate([recipe.sample(position) for position in range(count)]))
 
 
 @pytest.mark.parametrize("hardest", [False, True])

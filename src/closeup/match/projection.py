@@ -38,7 +38,8 @@ class Residual(nn.Module):
 
     def forward(self, embeddings: Float[Tensor, "*count dim"]) -> Float[Tensor, "*count dim"]:
         """Return embeddings with what is added to them."""
-        return embeddings + self.added(embeddings)
+        added: Tensor = self.added(embeddings)
+        return embeddings + added
 
 
 class ProjectionMatcher(Matcher):
