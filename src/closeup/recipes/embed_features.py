@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from itertools import islice
@@ -13,6 +14,7 @@ from typing import Any
 import numpy as np
 import PIL.Image
 import torch
+from filelock import FileLock, Timeout
 
 from closeup._types import Boxes, Embeddings
 from closeup.data.atomic import write_json
@@ -24,7 +26,7 @@ from closeup.models.clip import Clip
 from closeup.recipes.features import CARD, IMAGES, ITEMS, TEXTS, Features, open_features
 from closeup.regions import FG_CLIP, CropPolicy
 
-BEGUN = "begun.json"
+BEGUN, LOCK = "begun.json", "lock"
 WORDS = "texts.jsonl"
 CAPTIONS = 5
 """The first so many captions of a picture are used, as FG-CLIP does of COCO's."""
@@ -83,8 +85,8 @@ def embed_features(
     how many each item has.
 
     Raises:
-        InputError: the folder holds embeddings of other records or of another CLIP.
-        DataError: no record has anything to take.
+        InputError: the folder holds embeddings of other records or of another CLIP, or is being filled by another run.
+        DataError: no record has anything to take, or what was begun cannot be read.
         CloseupError: the disk is full, or the folder cannot be written; what is whole there stays.
     """
     told = {**told, "clip": clip.fingerprint, "enlarge": enlarge, "captions": captions}
@@ -94,23 +96,32 @@ def embed_features(
         _same(folder, found.card.get("told"), told)
         return found
     try:
-        table = _Table(folder, told)
-        start = table.records
-        waiting = prefetched(lambda index: take(reader[start + index]), len(reader) - start, workers)
-        policy = replace(FG_CLIP, enlarge=enlarge)
-        while chunk := list(islice(waiting, batch)):
-            table.add(clip, [each for each in chunk if each is not None], policy, len(chunk))
-            if on_progress is not None:
-                on_progress(table.records, len(reader))
-        if not table.items:
-            raise DataError("No record has a caption to learn from. Give records with described regions or captions.")
-        table.finish(clip.dim, captions)
+        folder.mkdir(parents=True, exist_ok=True)
+        with FileLock(folder / LOCK, timeout=0):
+            table = _Table(folder, told)
+            start = table.records
+            waiting = prefetched(lambda index: _taken(reader[start + index], take), len(reader) - start, workers)
+            policy = replace(FG_CLIP, enlarge=enlarge)
+            while chunk := list(islice(waiting, batch)):
+                shown = [each for each, _ in chunk if each is not None]
+                table.add(clip, shown, policy, len(chunk), sum(described for _, described in chunk))
+                if on_progress is not None:
+                    on_progress(table.records, len(reader))
+            table.finish(clip.dim, captions)
+    except Timeout as error:
+        raise InputError(
+            f"Another run is filling {str(folder)!r} with embeddings. Wait for it, or choose another folder."
+        ) from error
     except OSError as error:
         raise CloseupError(
             f"Cannot keep embeddings in {folder}: {error.strerror or error}. What is whole there stays; free some "
             "space or choose another folder, then start again."
         ) from error
     return open_features(folder)
+
+
+def _taken(record: Record, take: Callable[[Record], Shown | None]) -> tuple[Shown | None, int]:
+    return take(record), len(record.descriptions)
 
 
 def _same(folder: Path, before: object, now: Mapping[str, Any]) -> None:
@@ -126,13 +137,17 @@ class _Table:
 
     def __init__(self, folder: Path, told: Mapping[str, Any]) -> None:
         self._folder, self._told = folder, told
-        folder.mkdir(parents=True, exist_ok=True)
-        self.records = self.pictures = self.items = 0
+        self.records = self.pictures = self.items = self.described = 0
         self._places: dict[str, int] = {}
         self._bytes = dict.fromkeys((IMAGES, TEXTS, ITEMS, WORDS), 0)
         if (folder / BEGUN).is_file():
-            self._resume(json.loads((folder / BEGUN).read_text(encoding="utf-8")))
-        elif any(folder.iterdir()):
+            try:
+                self._resume(json.loads((folder / BEGUN).read_text(encoding="utf-8")))
+            except (ValueError, KeyError) as error:
+                raise DataError(
+                    f"{folder / BEGUN} cannot be read ({error}). Delete {str(folder)!r}, and make it anew."
+                ) from error
+        elif any(not path.name.startswith((LOCK, ".")) for path in folder.iterdir()):
             raise InputError(f"{str(folder)!r} holds something else. Choose another folder for embeddings.")
         else:
             self._tell()
@@ -145,13 +160,14 @@ class _Table:
     def _resume(self, begun: dict[str, Any]) -> None:
         _same(self._folder, begun["told"], self._told)
         self.records, self.pictures, self.items = begun["records"], begun["pictures"], begun["items"]
+        self.described = begun["described"]
         self._bytes = begun["bytes"]
         written = (self._folder / WORDS).read_bytes()[: self._bytes[WORDS]].decode()
         self._places = {json.loads(line): row for row, line in enumerate(written.splitlines())}
 
     @torch.no_grad()
-    def add(self, clip: Clip, shown: list[Shown], policy: CropPolicy, records: int) -> None:
-        """Embed and append what a batch of records shows."""
+    def add(self, clip: Clip, shown: list[Shown], policy: CropPolicy, records: int, described: int) -> None:
+        """Embed and append what a batch of records shows, which have so many described regions in all."""
         rows = np.cumsum([self.pictures, *(1 if each.boxes is None else len(each.boxes) for each in shown)])
         told = [
             (int(first) + place, texts) for first, each in zip(rows, shown, strict=False) for place, texts in each.items
@@ -173,16 +189,33 @@ class _Table:
                 os.fsync(file.fileno())
             self._bytes[name] += len(part)
         self.records, self.pictures, self.items = self.records + records, int(rows[-1]), self.items + len(items)
+        self.described += described
         self._tell()
 
     def _tell(self) -> None:
         state = {"records": self.records, "pictures": self.pictures, "items": self.items, "bytes": self._bytes}
-        write_json(self._folder / BEGUN, {**state, "told": self._told})
+        write_json(self._folder / BEGUN, {**state, "described": self.described, "told": self._told})
 
     def finish(self, dim: int, captions: int) -> None:
-        """Write the card, by which the folder is finished."""
+        """Write the card, by which the folder is finished; a warning where regions were left out.
+
+        Raises:
+            DataError: there is nothing in it.
+        """
+        few = f"have fewer than {captions - 1} wrong captions"
+        if not self.items and self.described:
+            raise DataError(f"All {self.described} described regions {few}. Ask for fewer with --wrong.")
+        if not self.items:
+            raise DataError("No record has a caption to learn from. Give records with described regions or captions.")
+        left_out = self.described - self.items if captions > 1 else 0
+        if left_out:
+            warnings.warn(
+                f"{left_out} of {self.described} described regions {few} and are left out; --wrong asks for fewer.",
+                stacklevel=2,
+            )
         sizes = {"dim": dim, "pictures": self.pictures, "texts": len(self._places), "items": self.items}
-        write_json(self._folder / CARD, {**sizes, "captions": captions, "records": self.records, "told": self._told})
+        about = {"captions": captions, "records": self.records, "left_out": left_out, "told": self._told}
+        write_json(self._folder / CARD, {**sizes, **about})
         (self._folder / BEGUN).unlink()
 
 

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from math import ceil
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, TypeAlias, get_args
 
 from closeup.config import Config
 from closeup.errors import ConfigError, suggest
@@ -13,6 +13,9 @@ from closeup.match.losses import HINGE_MARGIN, TRIPLET_MARGIN
 from closeup.match.matcher import Inputs, Normalisation
 from closeup.match.matchers import KINDS, LAYERED
 from closeup.recipes.config import TrainConfig
+
+
+Objective: TypeAlias = Literal["hinge", "softmax"]
 
 
 @dataclass(frozen=True)
@@ -41,7 +44,7 @@ class FineGrainedConfig(Config):
     """By how much the score of the right caption must exceed those of wrong ones."""
     hardest: bool = False
     """Count the worst wrong captions alone, in both stages."""
-    objective: Literal["hinge", "softmax"] = "hinge"
+    objective: Objective = "hinge"
     """How wrong captions are kept down: beyond a margin, as in the paper, or by a softmax over all captions of the
     region, which learns from every one of them."""
     sharpness: float = 20.0
@@ -59,6 +62,15 @@ class FineGrainedConfig(Config):
         if self.kind not in learned:
             said = "has nothing to learn." if self.kind == "cosine" else "is unknown."
             raise ConfigError(f"The matcher {self.kind!r} {said} {suggest(self.kind, learned)}")
+        chosen = {"inputs": Inputs, "objective": Objective, "normalisation": Normalisation}
+        for name, choices in chosen.items():
+            if getattr(self, name) not in get_args(choices):
+                known = ", ".join(get_args(choices))
+                raise ConfigError(f"`{name}` must be one of {known}, but got {getattr(self, name)!r}.")
+        if self.hidden is not None and (self.hidden < 1 or self.kind not in LAYERED):
+            raise ConfigError(f"`hidden` is {self.hidden}: give 1 or more, for {' and '.join(LAYERED)} alone.")
+        if self.normalisation == "captions" and self.kind == "attention":
+            raise ConfigError("`normalisation` 'captions' is of cosines, and the matcher 'attention' takes none.")
         for name in ("wrong", "enlarge", "sharpness"):
             if not getattr(self, name) > 0:
                 raise ConfigError(f"`{name}` must be above 0, but got {getattr(self, name)}.")
@@ -133,7 +145,8 @@ def stage_changed(preset: TrainConfig, items: int, changes: Mapping[str, Any]) -
     Raises:
         ConfigError: an unknown setting, or a value outside its range.
     """
-    unknown = [name for name in changes if not hasattr(preset, name)]
+    known = {setting.name for setting in fields(preset)}
+    unknown = [name for name in changes if name not in known]
     if unknown:
         raise ConfigError(f"A training has no setting {unknown[0]!r}.")
     made = replace(preset, **changes)
