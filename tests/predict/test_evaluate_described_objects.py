@@ -47,7 +47,7 @@ def small(kind: str) -> Detector:
     clip, known = vit_clip(layers=4), (["cat", "dog"], [False, True])
     torch.manual_seed(0)
     if kind == "fvit":
-        config = {**pyramid, "hidden": 16, "bins": 3, "convolutions": 1}
+        config: dict[str, Any] = {**pyramid, "hidden": 16, "bins": 3, "convolutions": 1}
         made = new_detector(clip, *known, templates="simple", size=SIDE, config=config)
         randomise(made.head, 0)
     else:
