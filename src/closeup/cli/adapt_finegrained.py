@@ -20,7 +20,7 @@ from closeup.match import load_matcher
 from closeup.match.matcher import Inputs, Normalisation
 from closeup.models import load
 from closeup.predict.benchmarks_report import BenchmarksReport
-from closeup.predict.evaluate_benchmarks import evaluate_benchmarks
+from closeup.predict.evaluate_benchmarks import evaluate_benchmarks, negatives_of
 from closeup.recipes.run_finegrained import MatcherTraining, held_line, is_begun, train_matcher
 from closeup.recipes.runs import read_card, run_folder, write_card
 
@@ -245,7 +245,8 @@ def _measure(options: FineGrainedOptions, folder: Path, benchmarks: dict[str, Re
     """Return what the cosine and the matcher achieve, on one pass over the pictures."""
     clip = load(options.model, precision="fp32" if options.precision == "fp32" else "auto")
     config = read_card(folder)["trained"]["config"]
-    wrong = {name: BENCHMARKS[name].negatives if name in BENCHMARKS else config["wrong"] for name in benchmarks}
+    usual = negatives_of({name: reader for name, reader in benchmarks.items() if name in BENCHMARKS})
+    wrong = {name: usual.get(name, config["wrong"]) for name in benchmarks}
     matchers = {"cosine": None, "matcher": load_matcher(folder, device=clip.device)}
     with counted("ranking captions") as tell:
         return evaluate_benchmarks(

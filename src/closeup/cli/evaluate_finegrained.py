@@ -27,7 +27,7 @@ from closeup.evaluate import Retrieval
 from closeup.match import Matcher
 from closeup.models import Clip
 from closeup.predict.benchmarks_report import BenchmarksReport
-from closeup.predict.evaluate_benchmarks import evaluate_benchmarks, negatives_of
+from closeup.predict.evaluate_benchmarks import CROPS, evaluate_benchmarks, negatives_of
 from closeup.predict.matching import wants_unit
 from closeup.predict.whole_image import encode_whole, retrievals
 
@@ -119,7 +119,7 @@ def run_finegrained(options: FineGrained) -> int:
     about: dict[str, Any] = {"data": options.data, "model": clip.name, "matcher": matcher.name if matcher else "cosine"}
     recall = None if found is None else {"data": options.retrieval, **found.summary()}
     if options.out is not None:
-        write_json(options.out.expanduser(), {**about, **report.to_dict(), "retrieval": recall})
+        write_json(options.out, {**about, **report.to_dict(), "retrieval": recall})
     written = [] if options.out is None else [options.out]
     if options.json:
         families = {name: each.families() for name, each in report.reports.items()}
@@ -148,9 +148,11 @@ def rank_lines(reports: Mapping[str, BenchmarksReport]) -> Sequence[RenderableTy
     lines: list[RenderableType] = [table(columns, [list(row.values()) for row in rows])]
     for name, report in reports.items():
         ranked = [each for each in report.ranked if each in BENCHMARKS]
-        if len(report.reports) == 1:
-            continue
         whose = f" of {name}" if len(reports) > 1 else ""
+        if not report.ranked:
+            lines.append("No region has as many wrong captions as are asked: nothing is ranked.")
+        if len(ranked) < 2:
+            continue
         lines.append(
             f"FG mean rank{whose}: {report.mean_rank:.4f}, over {len(ranked)} of the paper's eight benchmarks."
         )
@@ -163,6 +165,8 @@ def _check(options: FineGrained) -> None:
         value = getattr(options, name)
         if value is not None and value < least:
             raise InputError(f"--{name} {value}: give at least {least}.")
+    if not options.scale > 0 or (options.scale != 1 and options.how not in CROPS):
+        raise InputError(f"--scale {options.scale}: give a factor above 0, for crops alone (--how crop).")
     if options.out is not None:
         check_report(options.out)
 

@@ -125,6 +125,8 @@ def run(options: Options) -> int:
 def _open(source: str, split: str | None) -> Reader:
     path = Path(source).expanduser()
     if path.is_file() or (path.suffix.lower() == ".json" and ":" not in source):
+        if split is not None:
+            raise InputError(f"--split {split}: a json file has no splits. Leave it out.")
         return open_described(path)
     reader = open_reader(source, split)
     if isinstance(reader, World):

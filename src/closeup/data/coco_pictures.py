@@ -36,5 +36,5 @@ def picture_path(image: Entry, folders: Sequence[Path] | None, annotations: Path
     name = image_path(image, None).as_posix()
     raise DataError(
         f"{annotations}: its picture {name!r} is missing; looked for below {places}. {owned}:"
-        " name the folder that holds both with images=FOLDER, or read without pictures with images=none."
+        " name the folder that holds both with images=FOLDER."
     )

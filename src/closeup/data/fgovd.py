@@ -134,5 +134,5 @@ class FgOvd(CocoInstances):
         if not inside or min(width, height) <= 0:
             raise DataError(
                 f"{self._json.path}: {where} has the box {row['bbox']} (x, y, width, height), which is not inside its"
-                f" image of {size[1]} x {size[0]} pixels."
+                f" image of {size[1]} x {size[0]} pixels. Clip the box, or delete the annotation."
             )

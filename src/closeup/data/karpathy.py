@@ -60,6 +60,11 @@ class Karpathy:
         if not self._images:
             raise DataError(f"{self._json.path}: holds no picture of the split {split!r}.")
 
+    @property
+    def path(self) -> Path:
+        """The file that is read."""
+        return self._json.path
+
     def __len__(self) -> int:
         return len(self._images)
 

@@ -16,7 +16,7 @@ from closeup.errors import InputError
 COUNT = 10
 """Wrong captions of a right one in FG-OVD, where there are as many."""
 
-MOST = 8
+MOST = 4
 """The most attributes that can be asked to change at once."""
 
 _ARTICLE = re.compile(r"\b(an?)(\s+)$", re.IGNORECASE)

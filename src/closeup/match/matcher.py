@@ -42,6 +42,7 @@ class Matcher(nn.Module, ABC):
             own.
         slope: How much a raw score rises with what it is a sigmoid of, at its steepest; 1 where it is none.
         settings: What ``new_matcher`` must be told besides these to make another like it.
+        texts: Fingerprint of the text tower whose embeddings it learned from; None where that is not known.
         name: Where it was loaded from; its kind where it was not.
     """
 
@@ -60,6 +61,7 @@ class Matcher(nn.Module, ABC):
         self.inputs: Inputs = inputs
         self.scale = scale
         self.slope = 1.0
+        self.texts: str | None = None
         self.settings = dict(settings or {})
         self.name = kind
 

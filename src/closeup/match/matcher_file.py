@@ -9,13 +9,16 @@ from typing import Any, Literal
 
 import torch
 
-from closeup.errors import ModelError
+from closeup.errors import InputError, ModelError
 from closeup.match.matcher import Matcher
-from closeup.match.matchers import new_matcher
+from closeup.match.matchers import KINDS, new_matcher
 from closeup.match.official_matchers import from_official
 from closeup.models.checkpoint import CARD, MATCHER, mismatches, model_folder, read_state_dict, stored
 from closeup.models.disk import write_tensors
 from closeup.models.load import PACKAGED
+
+TEXTS = "text_fingerprint"
+"""Where a card tells the text tower whose embeddings a matcher learned from."""
 
 KEYS = ("matcher", "dim", "inputs", "scale")
 """What every card tells; those of some kinds tell ``hidden`` or ``heads`` too."""
@@ -31,9 +34,11 @@ def save_matcher(
     """Write a matcher as a folder, with ``card`` telling whatever made it. It appears whole or not at all.
 
     Raises:
-        InputError: the folder holds something else.
+        InputError: the folder holds something else, or the kind cannot be loaded again.
     """
     folder = Path(folder)
+    if matcher.kind not in KINDS:
+        raise InputError(f"A matcher of the kind {matcher.kind!r} has no file of its own: save its parts.")
     own = {"matcher": matcher.kind, "dim": matcher.dim, "inputs": matcher.inputs, "scale": matcher.scale}
     told = {**(card or {}), "name": folder.name, **own, **matcher.settings}
     with model_folder(folder) as fresh:
@@ -55,7 +60,7 @@ def load_matcher(path: str | Path, *, device: str | torch.device = "cpu") -> Mat
     shipped = PACKAGED / Path(path).name
     path = shipped if str(path) == shipped.name and _is_matcher(shipped) and not Path(path).exists() else Path(path)
     path = path.expanduser()
-    files = [file for file in (path, path.with_name(f"{path.name}.pt")) if file.is_file()]
+    files = [file for file in (path, Path(f"{path}.pt")) if file.is_file()]
     if path.is_dir():
         made = _from_folder(path)
     elif files:
@@ -83,13 +88,16 @@ def _from_folder(folder: Path) -> Matcher:
         lacking = [key for key in KEYS if key not in card]
         if lacking:
             raise ModelError(f"The card of {str(folder)!r} has no {', '.join(lacking)}. Train the matcher anew.")
+        scale = card["scale"]
+        if scale is not None and not (isinstance(scale, int | float) and scale > 0):
+            raise ModelError(f"The card of {str(folder)!r} has the scale {scale!r}, which is no number above 0.")
         made = new_matcher(
             card["matcher"],
             card["dim"],
             hidden=card.get("hidden"),
             heads=card.get("heads"),
             inputs=card["inputs"],
-            scale=card["scale"],
+            scale=scale,
         )
     except (ValueError, TypeError) as error:  # no json, or what new_matcher refuses
         raise ModelError(f"The card of {str(folder)!r} makes no matcher: {error}") from error
@@ -99,4 +107,5 @@ def _from_folder(folder: Path) -> Matcher:
     if problems:
         raise ModelError(f"The weights in {str(folder)!r} do not fit their card: {'; '.join(problems[:3])}.")
     made.load_state_dict(state)
+    made.texts = card.get(TEXTS)
     return made.eval()

@@ -10,7 +10,7 @@ from closeup.match.matcher import Matcher, Normalisation
 
 
 class MixedMatcher(Matcher):
-    """Scores ``(1 - share) * coarse + share * fine``, of two matchers of the same embeddings.
+    """Scores ``(1 - share) * coarse + share * fine``, of two matchers of the same embeddings, each over its slope.
 
     Raises:
         InputError: the share lies outside 0 to 1, or the two want different embeddings.
@@ -22,6 +22,7 @@ class MixedMatcher(Matcher):
         if coarse.inputs != fine.inputs or len({coarse.dim, fine.dim} - {None}) > 1:
             raise InputError(f"{coarse.name!r} and {fine.name!r} want different embeddings, so they cannot be mixed.")
         super().__init__("mixed", fine.dim or coarse.dim, inputs=fine.inputs, settings={"share": share})
+        self.name = f"{share:g} of {fine.name}"
         self.coarse, self.fine, self.share = coarse, fine, share
 
     def forward(
@@ -30,7 +31,7 @@ class MixedMatcher(Matcher):
         """Return the mixed score of every region with every text."""
         coarse: Tensor = self.coarse(regions, texts)
         fine: Tensor = self.fine(regions, texts)
-        return (1 - self.share) * coarse + self.share * fine
+        return self._mixed(coarse, fine)
 
     def of_own(
         self,
@@ -40,4 +41,7 @@ class MixedMatcher(Matcher):
     ) -> Float[Tensor, "regions captions"]:
         """Return the mixed score of every region with captions of its own."""
         coarse, fine = (each.of_own(regions, captions, normalisation) for each in (self.coarse, self.fine))
-        return (1 - self.share) * coarse + self.share * fine
+        return self._mixed(coarse, fine)
+
+    def _mixed(self, coarse: Tensor, fine: Tensor) -> Tensor:
+        return (1 - self.share) * coarse / self.coarse.slope + self.share * fine / self.fine.slope

@@ -88,7 +88,9 @@ class HfOwl:
 
     def _encoded(self, tokens: Int[Tensor, "1 tokens"], shown: Int[Tensor, "1 tokens"]) -> Float[Tensor, " dim"]:
         device, tower = self.model.device, self.model.base_model
-        found: Tensor = tower.get_text_features(tokens.to(device), shown.to(device)).pooler_output[0]
+        # In both its fourth and fifth version; what get_text_features returns is not the same in the two.
+        read = tower.text_model(input_ids=tokens.to(device), attention_mask=shown.to(device))
+        found: Tensor = tower.text_projection(read.pooler_output)[0]
         return found
 
     def _boxes(self, logits: Tensor, fractions: Tensor, size: tuple[int, int]) -> Float[Tensor, "cells 4"]:

@@ -8,11 +8,19 @@ from closeup.models.clip import Clip
 
 
 def check_matcher(matcher: Matcher | None, clip: Clip) -> None:
-    """Raise InputError unless a matcher, if there is one, compares embeddings as wide as the CLIP's."""
+    """Raise InputError where a matcher compares embeddings of another width, or learned from another text tower.
+
+    The image tower may be another one, as CLIPSelf adapts it. What official matchers learned from is not known.
+    """
     if matcher is not None and matcher.dim not in (None, clip.dim):
         raise InputError(
             f"The matcher {matcher.name!r} compares embeddings of {matcher.dim} dimensions, and those of "
             f"{clip.name!r} have {clip.dim}. Give the CLIP that it was trained on."
+        )
+    if matcher is not None and matcher.texts not in (None, clip.text_fingerprint):
+        raise InputError(
+            f"The matcher {matcher.name!r} learned from the text tower {matcher.texts[:12]}, and that of {clip.name!r} "
+            f"is {clip.text_fingerprint[:12]}. Give the CLIP that it was trained on, or one adapted from it."
         )
 
 
@@ -22,8 +30,13 @@ def wants_unit(matcher: Matcher | None) -> bool:
 
 
 def scale_of(matcher: Matcher | None, clip: Clip) -> float:
-    """Return what raw scores are multiplied by before the softmax: the matcher's own scale, else CLIP's."""
-    return clip.logit_scale if matcher is None or matcher.scale is None else matcher.scale
+    """Return what raw scores are multiplied by before the softmax: the matcher's own scale, else CLIP's for cosines.
+
+    A sigmoid rises a quarter as fast as the cosine below it, and is multiplied by four times as much.
+    """
+    if matcher is None:
+        return clip.logit_scale
+    return clip.logit_scale / matcher.slope if matcher.scale is None else matcher.scale
 
 
 def told_of(matcher: Matcher | None) -> dict[str, str]:

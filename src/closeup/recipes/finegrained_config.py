@@ -14,7 +14,6 @@ from closeup.match.matcher import Inputs, Normalisation
 from closeup.match.matchers import KINDS, LAYERED
 from closeup.recipes.config import TrainConfig
 
-
 Objective: TypeAlias = Literal["hinge", "softmax"]
 
 

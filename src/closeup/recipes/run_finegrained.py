@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import asdict, dataclass, field
+from hashlib import sha256
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
@@ -13,13 +14,15 @@ import torch.nn.functional as F
 from accelerate import PartialState
 from safetensors.torch import load_file
 
+from closeup.data.fgovd import FgOvd
+from closeup.data.karpathy import Karpathy
 from closeup.data.readable import open_train
 from closeup.data.record import Reader
 from closeup.data.registry import open_reader
 from closeup.data.spec import DEFAULT_SPLIT, at_split, split_spec
 from closeup.errors import CloseupError, ConfigError, InputError, suggest
 from closeup.match.matcher import Matcher
-from closeup.match.matcher_file import save_matcher
+from closeup.match.matcher_file import TEXTS, save_matcher
 from closeup.match.matchers import new_matcher
 from closeup.models.clip import Clip
 from closeup.models.load import load
@@ -39,6 +42,9 @@ Watch: TypeAlias = Callable[[str], AbstractContextManager[Callable[[int, int], o
 
 WARMED_UP = "warmed-up"
 """The matcher after its first stage, beside the log."""
+
+MANY = 2**20
+"""Items, where it is not yet known how many there are."""
 
 SHARED = ("seed", "batch_size", "precision")
 """What the first stage has of the second's changes."""
@@ -90,7 +96,8 @@ def train_matcher(
 ) -> Adapted:
     """Train a matcher in both stages and save that of the best rank at ``out``; the log is in ``out`` with ``-run``.
 
-    Embeddings are made first, once, and kept: they are gone on with in any case, a training that was begun only if
+    Embeddings are made first, once, by one process, and kept (many pictures are best embedded before, by a run of one
+    process with ``features``): they are gone on with in any case, a training that was begun only if
     ``resume``. A finished one is saved again.
 
     Raises:
@@ -103,7 +110,7 @@ def train_matcher(
     """
     out = Path(out)
     check_output(out)
-    settings = _settings(wanted, 1, 1)
+    settings = _settings(wanted, MANY, MANY)
     readers = _readers(wanted, settings)
     here = PartialState(cpu=not torch.accelerator.is_available())
     clip = load(wanted.model, device=here.device)
@@ -113,7 +120,7 @@ def train_matcher(
     card = {
         "recipe": FineTune.name,
         "base": {"name": wanted.model, "fingerprint": clip.fingerprint},
-        "data": {name: line for name, (line, _) in readers.items()},
+        "data": {name: _told(line, reader) for name, (line, reader) in readers.items()},
         "preset": wanted.preset,
         "config": config.to_dict(),
         "changes": {
@@ -121,6 +128,7 @@ def train_matcher(
             "warmup": None if wanted.warmup is None else dict(wanted.warmup),
         },
     }
+    clip_card = {TEXTS: clip.text_fingerprint}
     run = run_folder(out)
     begun = is_begun(out)
     here.wait_for_everyone()  # nobody writes what another is yet to look for
@@ -137,7 +145,8 @@ def train_matcher(
         }
     here.wait_for_everyone()
     if not begun and here.is_main_process:  # not before, so that what cannot be learned from leaves no training
-        write_card(run, {**card, **surroundings()})
+        with _writing(run, run):
+            write_card(run, {**card, **surroundings()})
     pairs, regions, held = features.get("pairs"), features["regions"], features["held"]
     settings = _settings(wanted, len(pairs) if pairs else 1, len(regions))
     start = mean_rank(matcher, held)
@@ -145,7 +154,8 @@ def train_matcher(
         seed = settings.pairs.seed
         _stage(WarmUp(matcher, pairs, held, config, seed=seed), settings.pairs, run / "pairs")
         if here.is_main_process:
-            save_matcher(matcher, run / WARMED_UP, {"trained": card, **surroundings()})
+            with _writing(run / WARMED_UP, run):
+                save_matcher(matcher, run / WARMED_UP, {"trained": card, **clip_card, **surroundings()})
     warm = mean_rank(matcher, held)
     stage = run / "regions"
     stage.mkdir(parents=True, exist_ok=True)
@@ -162,19 +172,28 @@ def train_matcher(
     figures = {"rank": best_rank(stage), "cosine": cosine, "untrained": start, "warmed_up": warm}
     if here.is_main_process:
         stages = {"pairs": settings.pairs and asdict(settings.pairs), "regions": asdict(settings.regions)}
-        try:
-            save_matcher(
-                matcher.eval(),
-                out,
-                {"trained": card, **stages, "figures": figures, **surroundings()},
-                dtype=wanted.dtype,
-            )
-        except OSError as error:
-            raise CloseupError(
-                f"Cannot write the matcher to {out}: {error.strerror or error}. What was learned is kept in {run}: "
-                "free some space, then resume."
-            ) from error
+        told = {"trained": card, **clip_card, **stages, "figures": figures, **surroundings()}
+        with _writing(out, run):
+            save_matcher(matcher.eval(), out, told, dtype=wanted.dtype)
     return Adapted(out, figures, here.is_main_process)
+
+
+@contextmanager
+def _writing(place: Path, run: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise CloseupError(
+            f"Cannot write to {place}: {error.strerror or error}. What was learned is kept in {run}: free some space, "
+            "then resume."
+        ) from error
+
+
+def _told(line: str, reader: Reader) -> str:
+    """Return a line with what its file holds, so that another file of the name is another data set."""
+    if not isinstance(reader, FgOvd | Karpathy):
+        return line
+    return f"{line} (sha256 {sha256(reader.path.read_bytes()).hexdigest()[:16]})"
 
 
 def is_begun(out: Path) -> bool:
@@ -224,7 +243,7 @@ def held_line(wanted: MatcherTraining) -> str:
         if LEARNED not in parts:
             raise InputError(
                 f"{wanted.regions}: FG-OVD's {LEARNED} have regions to hold out in {HELD} beside them, and this is none"
-                " of them. Name regions as `held`."
+                " of them. Name regions as `held` (--held)."
             )
         beside = Path(*(HELD if part == LEARNED else part for part in parts))
         told = "&".join(f"{name}={value}" for name, value in options.items())
@@ -232,7 +251,7 @@ def held_line(wanted: MatcherTraining) -> str:
     if options.get("split") == DEFAULT_SPLIT:
         raise InputError(
             f"{wanted.regions}: the split {DEFAULT_SPLIT} is what is held out unless told otherwise, and it is to be"
-            " learned. Name other regions as `held`."
+            " learned. Name other regions as `held` (--held)."
         )
     return at_split(wanted.regions, DEFAULT_SPLIT)
 
@@ -279,7 +298,7 @@ def _embedded(
     watch: Watch,
 ) -> Features:
     whole = name == "pairs"
-    told = {"records": line, "split": "val" if name == "held" else "train", "count": len(reader)}
+    told = {"records": _told(line, reader), "split": "val" if name == "held" else "train", "count": len(reader)}
     enlarge = 1.0 if whole else config.enlarge
     captions = 1 if whole else 1 + config.wrong
     take = whole_pictures if whole else regions_with_wrong(config.wrong)

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import TypeVar
 
 from closeup.data.fgovd import BENCHMARKS
 from closeup.evaluate import Retrieval
 from closeup.match.matcher import Matcher
 from closeup.predict.benchmarks_report import BenchmarksReport
+from closeup.predict.fine_grained_report import FineGrainedReport
 from closeup.reproduce.finegrained_paper import (
     COSINE_ROW,
     FINE,
@@ -31,6 +33,7 @@ ADAPTED = "tiny-clipself"
 MATCHER_ROW = "matcher"
 DETECTOR_ROW = "detector"
 
+Found = TypeVar("Found")
 Rows = Mapping[str, Sequence[Matcher | None]]
 """The matchers of each row, one a seed; None is the cosine."""
 Table = tuple[list[Row], list[str]]
@@ -51,7 +54,7 @@ def matched(measured: Measurements, rows: Rows) -> Table:
 
 def by_benchmark(measured: Measurements, rows: Rows) -> Table:
     """Return the mean rank of each benchmark, in the paper's order of them."""
-    ranks, _ = measured_rows(measured, rows)
+    ranks = _each_seed(measured.described(RAW, _named(rows)), rows)
     found = [
         Row(
             name,
@@ -63,8 +66,18 @@ def by_benchmark(measured: Measurements, rows: Rows) -> Table:
         for name, reports in ranks.items()
         for benchmark in BENCHMARKS
     ]
-    chances = ", ".join(f"{each.title} {(each.negatives + 2) / 2:g}" for each in BENCHMARKS.values())
-    return found, [f"Mean rank by chance: {chances}.", *_said_of_hard(found)]
+    asked = next(iter(ranks.values()))[0].reports
+    chances = ", ".join(f"{BENCHMARKS[name].title} {report.ranks().chance:g}" for name, report in asked.items())
+    return found, [f"Mean rank by chance: {chances}.", *_fewer(asked), *_said_of_hard(found)]
+
+
+def _fewer(asked: Mapping[str, FineGrainedReport]) -> list[str]:
+    told = [
+        f"{BENCHMARKS[name].title} {report.negatives} and not {BENCHMARKS[name].negatives}"
+        for name, report in asked.items()
+        if report.negatives < BENCHMARKS[name].negatives
+    ]
+    return [f"The world has fewer wrong values than FG-OVD: {', '.join(told)}."] if told else []
 
 
 def kept(measured: Measurements, rows: Rows, reference: str) -> Table:
@@ -111,7 +124,9 @@ def detector_or_clip(measured: Measurements, detector: str) -> Table:
     rows = [
         Row(name, BENCHMARKS[benchmark].title, (report.ranks().mean,), digits=2)
         for name, (model, how) in views.items()
-        for benchmark, report in measured.described(model, {COSINE_ROW: None}, how)[COSINE_ROW].reports.items()
+        for benchmark, report in measured.described(model, {COSINE_ROW: None}, how, few=True)[
+            COSINE_ROW
+        ].reports.items()
     ]
     for benchmark, report in measured.asked(detector).items():
         title, found = BENCHMARKS[benchmark].title, report.summary()
@@ -132,13 +147,19 @@ def measured_rows(
     measured: Measurements, rows: Rows
 ) -> tuple[dict[str, list[BenchmarksReport]], dict[str, list[Retrieval]]]:
     """Return ranks and retrieval of every row, one a seed, of one pass over the pictures."""
-    named = {f"{row} {seed}": matcher for row, group in rows.items() for seed, matcher in enumerate(group)}
-    ranks, recalls = measured.described(RAW, named), measured.retrieved(RAW, named)
-    places = {row: [f"{row} {seed}" for seed in range(len(group))] for row, group in rows.items()}
+    named = _named(rows)
     return (
-        {row: [ranks[key] for key in keys] for row, keys in places.items()},
-        {row: [recalls[key] for key in keys] for row, keys in places.items()},
+        _each_seed(measured.described(RAW, named), rows),
+        _each_seed(measured.retrieved(RAW, named), rows),
     )
+
+
+def _named(rows: Rows) -> dict[str, Matcher | None]:
+    return {f"{row} {seed}": matcher for row, group in rows.items() for seed, matcher in enumerate(group)}
+
+
+def _each_seed(found: Mapping[str, Found], rows: Rows) -> dict[str, list[Found]]:
+    return {row: [found[f"{row} {seed}"] for seed in range(len(group))] for row, group in rows.items()}
 
 
 def _recalls(found: Sequence[Retrieval]) -> dict[str, list[float]]:
@@ -171,6 +192,8 @@ def _said_of_matchers(rows: Sequence[Row]) -> list[str]:
 def _said_of_hard(rows: Sequence[Row]) -> list[str]:
     hard = {row.name: row.mean for row in rows if row.metric == BENCHMARKS[HARD].title}
     start = hard[COSINE_ROW]
+    if not start > 1:
+        return ["On Hard the cosine leaves nothing to gain."]
     chance = (BENCHMARKS[HARD].negatives + 2) / 2
     told = [f"On Hard the cosine stands {(start - 1) / (chance - 1):.0%} of the way from the best rank to chance."]
     for name, mean in hard.items():
@@ -183,9 +206,9 @@ def _said_of_keeping(rows: Sequence[Row], reference: str) -> list[str]:
     means = {(row.name, row.metric): row.mean for row in rows}
     start, recall = means[COSINE_ROW, HARD_RANK], means[COSINE_ROW, KEPT]
     gain = start - means[reference, HARD_RANK]
-    told = [
-        f"{reference}: {gain:.2f} ranks gained on Hard, R@1 {means[reference, KEPT] - recall:+.1f} points.",
-    ]
+    told = [f"{reference}: {gain:+.2f} ranks gained on Hard, R@1 {means[reference, KEPT] - recall:+.1f} points."]
+    if not gain > 0:
+        return told
     for name in dict.fromkeys(row.name for row in rows):
         if name in (COSINE_ROW, reference):
             continue

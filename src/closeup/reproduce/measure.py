@@ -26,6 +26,7 @@ from closeup.models.load import load
 from closeup.models.mask_prompt import cut_out_view
 from closeup.models.windows import Window
 from closeup.predict.benchmarks_report import BenchmarksReport
+from closeup.predict.caption_detectors import as_caption_detector
 from closeup.predict.described_objects_report import DescribedObjectsReport
 from closeup.predict.detection_report import DetectionReport
 from closeup.predict.evaluate_benchmarks import evaluate_benchmarks
@@ -191,20 +192,21 @@ class Measurements:
         return self._segmented[name]
 
     def described(
-        self, model: str, matchers: Mapping[str, Matcher | None], how: str = "crop"
+        self, model: str, matchers: Mapping[str, Matcher | None], how: str = "crop", *, few: bool = False
     ) -> dict[str, BenchmarksReport]:
         """Return how matchers rank right captions in all benchmarks, on held-out scenes of the split test.
 
-        What is found is kept by the matchers' names and weights.
+        With ``few`` on fewer scenes, those that a detector is asked about. What is found is kept by matchers' weights.
         """
+        scenes = self.scale.trend_scenes if few else self.scale.scenes
         return self._by_matcher(
-            "described",
+            f"described on {scenes} scenes",
             model,
             matchers,
             how,
             lambda new, tell: evaluate_benchmarks(
                 self.clip(model),
-                every_benchmark(World("test", count=self.scale.scenes)),
+                every_benchmark(World("test", count=scenes)),
                 new,
                 how=how,
                 size=None if how == "crop" else self.scale.size,
@@ -216,12 +218,12 @@ class Measurements:
     def asked(self, detector: str) -> dict[str, DescribedObjectsReport]:
         """Return what a detector answers in each benchmark, on fewer scenes of the split test."""
         worlds = every_benchmark(World("test", count=self.scale.trend_scenes))
-        loaded = load_detector(detector)
+        asking = as_caption_detector(load_detector(detector))
         found = {}
         for name, reader in worlds.items():
             with self.counter(f"{detector}: {name}") as tell:
                 found[name] = evaluate_described_objects(
-                    loaded, reader, negatives=reader.negatives, workers=self.scale.workers, on_progress=tell
+                    asking, reader, negatives=reader.negatives, workers=self.scale.workers, on_progress=tell
                 )
         return found
 
