@@ -81,6 +81,8 @@ def evaluate_benchmarks(
         DataError: no record of any benchmark describes a region, or a region has not what the region encoder needs.
     """
     asked = negatives_of(readers, negatives)
+    if limit is not None and limit < 1:
+        raise InputError(f"limit is {limit}: give at least one record.")
     _check(clip, matchers, how, scale)
     check_batch_size(batch)
     sentences = get_templates(templates) if isinstance(templates, str) else templates

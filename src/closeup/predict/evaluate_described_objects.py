@@ -53,6 +53,8 @@ def evaluate_described_objects(
 
     Source: Bianchi et al., FG-OVD, CVPR 2024 (arXiv 2311.17518).
     """
+    if limit is not None and limit < 1:
+        raise InputError(f"limit is {limit}: give at least one record.")
     if negatives < 1 or limit_found < 1:
         raise InputError(f"negatives is {negatives} and limit_found {limit_found}: give 1 or more of each.")
     asking = as_caption_detector(detector)

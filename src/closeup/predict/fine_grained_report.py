@@ -33,7 +33,8 @@ class DescribedRegion:
 class FineGrainedReport(Report):
     """The scores of every described region, of at most ``negatives`` wrong captions each, and what made them.
 
-    ``images`` counts those without described regions too; ``seconds`` are per image, reading included.
+    ``images`` counts those without described regions too; ``seconds`` are per image, reading included: of
+    the whole pass, where it served several benchmarks or matchers.
     """
 
     items: tuple[DescribedRegion, ...]
