@@ -145,8 +145,7 @@ FINEGRAINED = Reproduction(
             f"`{SHIPPED}` on crops by `tiny`, and on the dense map of `tiny-clipself`, whose text tower is the same. "
             "Mean rank of each benchmark on {scale.scenes} scenes; and twins, two things that differ in one attribute: "
             "the share in percent that is called by its own name and not by its twin's (chance 50), "
-            "of {scale.trend_scenes}",
-            "pairs a family.",
+            "of {scale.trend_scenes} pairs a family.",
             False,
             _shipped,
         ),
