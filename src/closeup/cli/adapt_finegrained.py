@@ -222,14 +222,15 @@ def run_adapt_finegrained(options: FineGrainedOptions) -> int:
             reports = _measure(options, done.folder, benchmarks)
         except DataError as error:  # the matcher is there, whatever the report lacks
             missing = [f"Not measured: {error}"]
-    measured = None if reports is None else {name: report.summary() for name, report in reports.items()}
+    measured: dict[str, Any] | None = None
     if reports is not None:
+        measured = {name: each.summary() for name, each in reports.items()}
         reports["matcher"].save(run_folder(done.folder) / "finegrained.json")
         told: dict[str, Any] = {"data": line, "limit": options.report_limit}
-        write_card(done.folder, {**read_card(done.folder), "measured": told | (measured or {})})
+        write_card(done.folder, {**read_card(done.folder), "measured": {**measured, **told}})
     if options.json:
-        shown = None if measured is None else {"data": line, **measured}
-        show_json({"matcher": done.folder, "figures": done.figures, "report": shown})
+        report = None if measured is None else {**measured, "data": line}
+        show_json({"matcher": done.folder, "figures": done.figures, "report": report})
         return 0
     show(
         f"Mean rank of the right caption on held-out regions: {_ranks(done.figures)}.",
