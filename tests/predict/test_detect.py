@@ -109,7 +109,8 @@ def test_a_detector_finds_boxes_in_the_photos_own_pixels(detector: Detector) -> 
 
 
 def test_other_words_do_not_move_boxes_and_synonyms_are_one_word(detector: Detector) -> None:
-    two = detect(detector, image(), Vocabulary(["cat", "dog"], synonyms={"cat": ["kitten"]}), threshold=0.0)
+    others = ["kitten", "tabby", "tom", "lion", "puma"]  # of several some are nearer to a box, whatever the arithmetic
+    two = detect(detector, image(), Vocabulary(["cat", "dog"], synonyms={"cat": others}), threshold=0.0)
     assert set(two.words) <= {"cat", "dog"}
     alone = detect(detector, image(), Vocabulary(["cat", "dog"]), threshold=0.0)
     cats = [found.scores[found.labels == 0].tolist() for found in (two, alone)]
