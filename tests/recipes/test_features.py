@@ -65,6 +65,9 @@ class Described:
         return Record(str(index), image, None, masks=planes, descriptions=tuple(told), captions=captions)
 
 
+pytestmark = pytest.mark.filterwarnings("ignore:.*are left out")
+
+
 @pytest.fixture(scope="module")
 def clip() -> Clip:
     return vit_clip()

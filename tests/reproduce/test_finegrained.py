@@ -58,7 +58,7 @@ def test_what_is_said_of_keeping() -> None:
         Row("lost", KEPT, (18.0,)),
     ]
     assert tables._said_of_keeping(rows, "MLP") == [
-        "MLP: 1.00 ranks gained on Hard, R@1 -15.0 points.",
+        "MLP: +1.00 ranks gained on Hard, R@1 -15.0 points.",
         "kept: 95% of that gain, R@1 -0.5 points: keeps retrieval.",
         "lost: 110% of that gain, R@1 -2.0 points: does not keep retrieval.",
     ]

@@ -74,7 +74,7 @@ def _benchmarks(wanted: Wanted, measured: Measurements) -> Found:
 def _kept(wanted: Wanted, measured: Measurements) -> Found:
     seeds = SEEDS[:2] if wanted.quick else SEEDS
     paper = [_made(paper_training("mlp", seed), wanted, measured) for seed in seeds]
-    cosine = new_matcher("cosine")
+    cosine = new_matcher("cosine", inputs=paper[0].inputs)
     mixed = {f"{share:g} of the MLP": [MixedMatcher(cosine, paper[0], share)] for share in SHARES}
     kept = {
         f"from the cosine on, kept by {keep:g}": [
