@@ -186,16 +186,16 @@ def test_residual_matchers_add_to_embeddings() -> None:
         ("linear-text", 262_656),
         ("mlp", 1_050_624),
         ("residual", 525_312),
-        ("residual-mlp", 1_050_624),
+        ("residual-mlp", 4_199_424),
         ("attention", 1_051_648),
     ],
 )
-def test_sizes_are_those_of_the_paper_and_the_residual_ones_have_the_same(kind: str, parameters: int) -> None:
+def test_sizes_are_those_of_the_paper_and_of_our_own(kind: str, parameters: int) -> None:
     matcher = new_matcher(kind, 512)
     assert sum(weight.numel() for weight in matcher.parameters()) == parameters
     assert matcher.settings == {
         "mlp": {"hidden": 512},
-        "residual-mlp": {"hidden": 512},
+        "residual-mlp": {"hidden": 2048},
         "attention": {"heads": 64},
     }.get(kind, {})
 

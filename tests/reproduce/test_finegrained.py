@@ -42,8 +42,10 @@ def test_ranks_and_retrieval_are_measured_once_for_each_matcher() -> None:
         if name == "the same":
             assert values == pytest.approx(found[COSINE_ROW, metric] * 2, nan_ok=True), "a cosine by another way"
     known = len(measured._matched)
-    tables.matched(measured, {COSINE_ROW: [None]})
+    tables.by_benchmark(measured, {COSINE_ROW: [None]})
     assert len(measured._matched) == known, "what was measured is not measured again"
+    tables.matched(measured, {COSINE_ROW: [None]})
+    assert len(measured._matched) == known + 1, "retrieval was not yet"
 
 
 def test_what_is_said_of_keeping() -> None:

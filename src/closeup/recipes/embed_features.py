@@ -26,7 +26,7 @@ from closeup.models.clip import Clip
 from closeup.recipes.features import CARD, IMAGES, ITEMS, TEXTS, Features, open_features
 from closeup.regions import FG_CLIP, CropPolicy
 
-BEGUN, LOCK = "begun.json", "lock"
+BEGUN = "begun.json"
 WORDS = "texts.jsonl"
 CAPTIONS = 5
 """The first so many captions of a picture are used, as FG-CLIP does of COCO's."""
@@ -97,7 +97,7 @@ def embed_features(
         return found
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        with FileLock(folder / LOCK, timeout=0):
+        with FileLock(folder.with_name(f".{folder.name}.lock"), timeout=0):
             table = _Table(folder, told)
             start = table.records
             waiting = prefetched(lambda index: _taken(reader[start + index], take), len(reader) - start, workers)
@@ -147,7 +147,7 @@ class _Table:
                 raise DataError(
                     f"{folder / BEGUN} cannot be read ({error}). Delete {str(folder)!r}, and make it anew."
                 ) from error
-        elif any(not path.name.startswith((LOCK, ".")) for path in folder.iterdir()):
+        elif any(not path.name.startswith(".") for path in folder.iterdir()):
             raise InputError(f"{str(folder)!r} holds something else. Choose another folder for embeddings.")
         else:
             self._tell()
