@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from closeup.data.world.lexicon import ATTRIBUTES, WORLD
+from closeup.data.world.lexicon import ATTRIBUTES, THINGS, WORLD
 from closeup.data.world.twins import Twins
 from closeup.errors import InputError
 
@@ -24,6 +24,10 @@ def test_twins_differ_in_their_family_alone(family: str) -> None:
         assert record.labels[0] == record.labels[1]
         assert record.boxes is not None
         assert record.masks is not None
+        assert record.label_map is not None
+        assert set(record.label_map[record.masks.any(dim=0)].tolist()) == {int(record.labels[0])}
+        (ground,) = record.label_map[~record.masks.any(dim=0)].unique().tolist()
+        assert not THINGS[ground]
         assert record.boxes[0, 2] <= record.boxes[1, 0], "side by side"
         first, second = record.descriptions
         assert (first.right, first.wrong) == (second.wrong[0], (second.right,))

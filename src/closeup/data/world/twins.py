@@ -55,6 +55,7 @@ class Twins:
         scene = self._scene(rng)
         drawn = render(scene, (self._side, self._side))
         masks = torch.from_numpy(drawn.masks)
+        label = NAMES.index(scene.things[0].shape)
         phrases = [describe(thing, ("colour", self._family)) for thing in scene.things]
         return Record(
             id=f"twins-{self._family}-{self._seed}-{index:06d}",
@@ -62,7 +63,8 @@ class Twins:
             size=(self._side, self._side),
             boxes=masks_to_boxes(masks),
             masks=masks,
-            labels=torch.tensor([NAMES.index(thing.shape) for thing in scene.things]),
+            labels=torch.tensor([label, label]),
+            label_map=torch.from_numpy(np.where(drawn.masks.any(axis=0), label, drawn.grounds)),
             attributes=tuple(thing.attributes for thing in scene.things),
             descriptions=(Description(phrases[0], (phrases[1],)), Description(phrases[1], (phrases[0],))),
         )
