@@ -55,8 +55,8 @@ class Segmented:
         apart = ", ".join(f"{name} {count}" for name, count in self.told.items())
         grounds = ", ".join(f"{name} {share:.0%}" for name, share in self.grounds.items())
         return [
-            f"Of {self.pairs} pairs that differ in pattern, segmented on the dense map of {ADAPTED} in both their words "
-            f"and those of all grounds, most pixels of each have its own word and not its twin's: {apart}.",
+            f"Of {self.pairs} pairs that differ in pattern, segmented on the dense map of {ADAPTED} in their words and "
+            f"those of all grounds, most pixels of each have its own word and not its twin's: {apart}.",
             f"Pixels of grounds, which the matcher learned nothing of, called by their own name: {grounds}.",
         ]
 
