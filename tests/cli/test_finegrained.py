@@ -233,3 +233,19 @@ def test_help_teaches_by_examples(closeup: Run, verb: str) -> None:
     assert ran.code == 0
     assert f"closeup {verb} finegrained --" in ran.out
     assert "FG-CLIP" in ran.out
+
+
+def test_a_detector_is_asked_for_captions(closeup: Run) -> None:
+    words = ("evaluate", "finegrained", "--data", "world?negatives=color&count=3", "--detector", "tiny-fvit")
+    ran = closeup(*words, "--workers", "0", "--json", "--out", "report.json")
+    assert ran.code == 0, ran.err
+    found = ran.json["benchmarks"]["color"]
+    assert found["N"] == 10
+    assert 0 < found["found"] <= 1
+    assert found["mean_rank_found"] <= found["mean_rank"]
+    assert json.loads(Path("report.json").read_text())["benchmarks"]["color"]["summary"]["ap"] == found["ap"]
+    told = closeup(*words, "--workers", "0")
+    assert "Color" in told.out
+    refused = closeup(*words, "--how", "dense")
+    assert refused.code == 2
+    assert "--how is of a CLIP and true boxes" in refused.err

@@ -11,6 +11,7 @@ from rich.console import RenderableType
 from tyro.conf import arg
 
 from closeup.cli.choices import Encoder
+from closeup.cli.evaluate_described_objects import run_detector
 from closeup.cli.fields import Flag, Maybe
 from closeup.cli.files import check_report, counted
 from closeup.cli.matcher import MatcherOptions
@@ -45,6 +46,7 @@ class FineGrained:
         closeup evaluate finegrained --data fgovd:FG-OVD/benchmarks?images=/data/coco --model ViT-B-16/openai
         closeup evaluate finegrained --data world --matcher my-matcher --retrieval world?count=500
         closeup evaluate finegrained --data negatives/1_attributes.json --how dense --route value --json
+        closeup evaluate finegrained --data world?count=100 --detector tiny-fvit
         closeup evaluate finegrained --data world?negatives=color --how masked-crop --scale 1.5 --out report.json
     """
 
@@ -56,6 +58,10 @@ class FineGrained:
     negatives: Maybe[int] = None
     """Wrong captions of a region that take part, the first N; each benchmark's own N unless given. Regions with fewer
     are left out."""
+
+    detector: Maybe[str] = None
+    """A detector to ask for the captions, instead of giving a CLIP the true boxes: the folder of one, a name that
+    ships, or "hf:google/owlvit-base-patch16", an OWL-ViT or OWLv2 of transformers. FG-OVD's own protocol."""
 
     retrieval: Maybe[str] = None
     """A data set with captions of whole pictures, such as "karpathy:/data/coco?split=test" or "world?count=500": recall
@@ -98,6 +104,17 @@ def run_finegrained(options: FineGrained) -> int:
     for reader in readers.values():
         if isinstance(reader, FgOvd) and len(reader):
             reader[0].load()  # so that a missing picture is told before a model is loaded
+    if options.detector is not None:
+        return run_detector(
+            options.detector,
+            readers,
+            negatives,
+            options.clip,
+            limit=options.limit,
+            workers=options.workers,
+            out=options.out,
+            json=options.json,
+        )
     clip = options.clip.load()
     matcher = options.by.load(clip)
     with counted("ranking captions") as tell:
@@ -167,6 +184,14 @@ def _check(options: FineGrained) -> None:
             raise InputError(f"--{name} {value}: give at least {least}.")
     if not options.scale > 0 or (options.scale != 1 and options.how not in CROPS):
         raise InputError(f"--scale {options.scale}: give a factor above 0, for crops alone (--how crop).")
+    if options.detector is not None:
+        usual = FineGrained(options.data)
+        for name in ("retrieval", "how", "scale", "templates", "by"):
+            if getattr(options, name) != getattr(usual, name):
+                told = "matcher" if name == "by" else name
+                raise InputError(
+                    f"--{told} is of a CLIP and true boxes, and --detector finds its own. Drop one of them."
+                )
     if options.out is not None:
         check_report(options.out)
 
