@@ -153,8 +153,8 @@ def test_other_captions_are_other_and_different() -> None:
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        ({"changes": 0}, "1 to 8 attributes"),
-        ({"changes": 9}, "1 to 8 attributes"),
+        ({"changes": 0}, "1 to 4 attributes"),
+        ({"changes": 9}, "1 to 4 attributes"),
         ({"changes": "color"}, "Did you mean 'colour'"),
         ({"changes": 1, "count": 0}, "at least 1 caption"),
     ],
