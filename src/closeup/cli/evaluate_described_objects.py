@@ -21,7 +21,7 @@ COLUMNS = (
     "mean_rank",
     "mean_rank_found",
     "top1_found",
-    "chance",
+    "chance_rank",
     "ap",
     "ap50",
     "items",
