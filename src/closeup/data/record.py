@@ -11,6 +11,7 @@ import PIL.Image
 from closeup._types import Boxes, Federated, Groups, ImageLike, LabelMap, Labels, Masks
 from closeup.data.images import open_image
 from closeup.errors import InputError
+from closeup.geometry import masks_to_boxes
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +63,12 @@ class Record:
     def count(self) -> int:
         """The number of regions; zero where only the image, its label map or its captions are known."""
         return next((count for _, count in self._counts()), 0)
+
+    def known_boxes(self) -> Boxes | None:
+        """Return the boxes, or those around the masks where there are none; None where there are neither."""
+        if self.boxes is not None:
+            return self.boxes
+        return None if self.masks is None else masks_to_boxes(self.masks)
 
     def load(self) -> PIL.Image.Image:
         """Return the picture in RGB, upright.

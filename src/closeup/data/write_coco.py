@@ -10,7 +10,7 @@ import numpy as np
 import PIL.Image
 from jaxtyping import Int
 
-from closeup._types import IGNORE, Boxes
+from closeup._types import IGNORE
 from closeup.data.atomic import replacing, write_json
 from closeup.data.coco_json import RECORD_ID
 from closeup.data.coco_panoptic import VOID, colour_segments
@@ -139,7 +139,7 @@ def _with_id(image: dict[str, Any], number: int) -> dict[str, Any]:
 
 def _instances(record: Record, count: int) -> Iterator[dict[str, Any]]:
     labels = region_labels(record, count)
-    boxes = _boxes(record)
+    boxes = record.known_boxes()
     if boxes is None:
         return
     sizes = areas(boxes.double()) if record.masks is None else record.masks.sum(dim=(1, 2))
@@ -152,12 +152,6 @@ def _instances(record: Record, count: int) -> Iterator[dict[str, Any]]:
         if record.attributes:
             annotation["attributes"] = dict(record.attributes[index])
         yield annotation
-
-
-def _boxes(record: Record) -> Boxes | None:
-    if record.boxes is not None:
-        return record.boxes
-    return None if record.masks is None else masks_to_boxes(record.masks)
 
 
 def _segments(record: Record, things: Sequence[bool]) -> tuple[Int[np.ndarray, "height width"], list[dict[str, Any]]]:

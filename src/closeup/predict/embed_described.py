@@ -15,7 +15,6 @@ from torch import Tensor
 from closeup._types import Boxes, Embeddings, Masks
 from closeup.data.record import Record
 from closeup.errors import DataError
-from closeup.geometry import masks_to_boxes
 from closeup.models.clip import Clip
 from closeup.models.encode_regions import MASKED
 from closeup.models.preprocess import Size
@@ -42,9 +41,7 @@ def asked_of(record: Record, how: str) -> Asked | None:
     """
     if not record.descriptions:
         return None
-    shapes = record.masks if how in MASKED else record.boxes
-    if shapes is None and record.masks is not None:
-        shapes = masks_to_boxes(record.masks)
+    shapes = record.masks if how in MASKED else record.known_boxes()
     if shapes is None:
         needed = "masks" if how in MASKED else "boxes"
         raise DataError(f"Record {record.id!r} has no {needed}, which the region encoder {how!r} needs.")

@@ -11,7 +11,6 @@ from closeup.data.prefetch import prefetched
 from closeup.data.record import Reader, Record
 from closeup.errors import DataError, InputError
 from closeup.evaluate import Answer, Objects
-from closeup.geometry import masks_to_boxes
 from closeup.heads.saved import AnyDetector
 from closeup.predict.caption_detectors import CaptionDetector, Captions, as_caption_detector
 from closeup.predict.described_objects_report import DescribedObjectsReport
@@ -100,7 +99,7 @@ class _Loaded:
 def _loaded(record: Record, negatives: int) -> _Loaded | None:
     if not record.descriptions:
         return None
-    boxes = masks_to_boxes(record.masks) if record.boxes is None and record.masks is not None else record.boxes
+    boxes = record.known_boxes()
     if boxes is None:
         raise DataError(f"Record {record.id!r} has neither boxes nor masks, so what a detector finds fits nothing.")
     said = record.descriptions

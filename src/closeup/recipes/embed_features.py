@@ -21,7 +21,6 @@ from closeup.data.atomic import write_json
 from closeup.data.prefetch import prefetched
 from closeup.data.record import Reader, Record
 from closeup.errors import CloseupError, DataError, InputError
-from closeup.geometry import masks_to_boxes
 from closeup.models.clip import Clip
 from closeup.recipes.features import CARD, IMAGES, ITEMS, TEXTS, Features, open_features
 from closeup.regions import FG_CLIP, CropPolicy
@@ -48,7 +47,7 @@ def regions_with_wrong(wrong: int) -> Callable[[Record], Shown | None]:
     """
 
     def take(record: Record) -> Shown | None:
-        boxes = masks_to_boxes(record.masks) if record.boxes is None and record.masks is not None else record.boxes
+        boxes = record.known_boxes()
         asked = [row for row, each in enumerate(record.descriptions) if len(each.wrong) >= wrong]
         if not asked or boxes is None:
             return None

@@ -184,12 +184,19 @@ def ranking_moved(
 @torch.no_grad()
 def mean_rank(matcher: Matcher, held: Features) -> float:
     """Return the mean rank of the right caption among all captions of each item; 1 is the best, ties count against."""
+    return rank_captions(list(held_scores(matcher, held)), held.wrong).mean
+
+
+@torch.no_grad()
+def held_scores(matcher: Matcher, held: Features, limit: int | None = None) -> Float[Tensor, "items captions"]:
+    """Return the scores of the captions of each item, or of the first ``limit``, on the CPU."""
     device = next((parameter.device for parameter in matcher.parameters()), torch.device("cpu"))
-    scores: list[Tensor] = []
-    for first in range(0, len(held), EVALUATED):
-        batch = held.take(range(first, min(first + EVALUATED, len(held))))
-        scores += matcher.of_own(batch["images"].to(device), batch["captions"].to(device)).cpu()
-    return rank_captions(scores, held.wrong).mean
+    count = len(held) if limit is None else min(limit, len(held))
+    parts = []
+    for first in range(0, count, EVALUATED):
+        batch = held.take(range(first, min(first + EVALUATED, count)))
+        parts.append(matcher.of_own(batch["images"].to(device), batch["captions"].to(device)).cpu())
+    return torch.cat(parts)
 
 
 def best_rank(folder: Path) -> float:

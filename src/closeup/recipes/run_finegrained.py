@@ -29,7 +29,7 @@ from closeup.models.load import load
 from closeup.recipes.config import TrainConfig
 from closeup.recipes.embed_features import embed_features, regions_with_wrong, whole_pictures
 from closeup.recipes.features import Features
-from closeup.recipes.finegrained import BEST, FineTune, WarmUp, best_rank, mean_rank
+from closeup.recipes.finegrained import BEST, FineTune, WarmUp, best_rank, held_scores, mean_rank
 from closeup.recipes.finegrained_config import PRESETS, FineGrainedConfig, FineGrainedSettings, stage_changed
 from closeup.recipes.run_adapt import Adapted
 from closeup.recipes.runs import check_output, check_same, read_card, run_folder, surroundings, write_card
@@ -54,6 +54,9 @@ LEARNED, HELD = "training_sets", "validation_sets"
 
 FIRST = 64
 """Records among which one must say something, so that data without captions is told before all of it is read."""
+
+SCALED = 4096
+"""Items that the factor is fitted to."""
 
 SCALES = torch.logspace(0, 3, 301)
 """Among which the factor on scores is looked for that makes probabilities of them."""
@@ -206,12 +209,9 @@ def best_scale(matcher: Matcher, held: Features) -> float:
 
     A matcher's scores lie closer together than cosines, so CLIP's own factor would make no probabilities of them.
     """
-    with torch.no_grad():
-        batch = held.take(range(min(len(held), 4096)))
-        device = next((each.device for each in matcher.parameters()), torch.device("cpu"))
-        scores = matcher.of_own(batch["images"].to(device), batch["captions"].to(device)).cpu()
-        right = scores.new_zeros(len(scores), dtype=torch.long)
-        costs = torch.stack([F.cross_entropy(scale * scores, right) for scale in SCALES])
+    scores = held_scores(matcher, held, SCALED)
+    right = scores.new_zeros(len(scores), dtype=torch.long)
+    costs = torch.stack([F.cross_entropy(scale * scores, right) for scale in SCALES])
     return float(SCALES[costs.argmin()])
 
 

@@ -74,10 +74,11 @@ def segment_twins(matcher: Matcher, pairs: int) -> Segmented:
             name: segment(clip, record.image, words, size=SIDE, matcher=each)
             for name, each in ((COSINE_ROW, None), (MATCHER_ROW, matcher))
         }
+        apart = {name: told_apart(record, result) for name, result in seen.items()}
         for name, result in seen.items():
-            told[name] += told_apart(record, result)
+            told[name] += apart[name]
             right[name] += _right_grounds(record, result) / pairs
-        if not told_apart(record, seen[COSINE_ROW]) and len(pictures) < 3 * SHOWN:
+        if not apart[COSINE_ROW] and len(pictures) < 3 * SHOWN:
             pictures += [record.load(), *(result.picture() for result in seen.values())]
             titles += [" and ".join(words[:2]), *seen]
     if not pictures:
