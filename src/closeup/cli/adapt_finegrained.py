@@ -39,6 +39,8 @@ CONFIG = (
     "sharpness",
     "wrong",
     "enlarge",
+    "how",
+    "levels",
 )
 TRAINING = ("steps", "rate", "batch_size", "seed", "precision", "save_every")
 
@@ -125,6 +127,14 @@ class FineGrainedOptions:
 
     enlarge: Maybe[float] = None
     """Factor by which regions are enlarged before they are cut out; 1 unless given."""
+
+    how: Maybe[Literal["crop", "dense"]] = None
+    """The region encoder: cut out, as unless given, or pooled from the dense map of the picture. A matcher with
+    --levels works with the encoder that it learned with."""
+
+    levels: Maybe[tuple[int, ...]] = None
+    """Look inside the image tower too: the mean and deviation of its maps after these blocks, from 0, as in "1 3" for
+    tiny (a third and two thirds on are a good choice). Details of surfaces are told there that the last block drops."""
 
     skip_warmup: Flag = False
     """Leave the warm-up out: no --pairs are needed then, but for --keep."""
@@ -255,6 +265,7 @@ def _measure(options: FineGrainedOptions, folder: Path, benchmarks: dict[str, Re
             benchmarks,
             matchers,
             negatives=wrong,
+            how=config["how"],
             scale=config["enlarge"],
             limit=options.report_limit,
             workers=options.workers,

@@ -29,7 +29,7 @@ from closeup.match import Matcher
 from closeup.models import Clip
 from closeup.predict.benchmarks_report import BenchmarksReport
 from closeup.predict.evaluate_benchmarks import CROPS, evaluate_benchmarks, negatives_of
-from closeup.predict.matching import wants_unit
+from closeup.predict.matching import wants_unit, whole_seen_by
 from closeup.predict.whole_image import encode_whole, retrievals
 
 TIE_RULE = "A wrong caption that scores the same as the right one ranks before it."
@@ -222,7 +222,7 @@ def _open_retrieval(options: FineGrained) -> Reader | None:
 def _recall(clip: Clip, matcher: Matcher | None, reader: Reader, options: FineGrained) -> Retrieval:
     with counted("encoding pictures") as tell:
         images = encode_whole(
-            clip,
+            whole_seen_by(matcher, clip),
             reader,
             limit=options.limit,
             workers=options.workers,

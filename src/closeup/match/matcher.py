@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Literal
 
+import torch
 import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
@@ -26,6 +28,43 @@ length matter."""
 SLOPE = 0.25
 """Of the sigmoid, where it is steepest."""
 
+LEAST_SPREAD = 1e-3
+"""A detail that hardly ever changes tells nothing, and is not blown up."""
+
+
+class Seen(nn.Module):
+    """What a matcher sees of a region behind its embedding: details of a model's levels (``models.levels``).
+
+        z -> [ sqrt(dim) e / |e| ;  (details - usual) / spread ]
+
+    so that every number is about as large as the others, whatever the tower makes of its inside.
+
+    Args:
+        levels: The blocks whose maps they are of.
+        details: How many numbers.
+        images: Fingerprint of the model that is looked into: inside, another one is no substitute. None: not known.
+        how: The region encoder that gives them.
+    """
+
+    usual: Float[Tensor, " details"]
+    spread: Float[Tensor, " details"]
+
+    def __init__(self, levels: Sequence[int], details: int, *, images: str | None = None, how: str = "crop") -> None:
+        super().__init__()
+        self.levels, self.details, self.images, self.how = tuple(levels), details, images, how
+        self.register_buffer("usual", torch.zeros(details))
+        self.register_buffer("spread", torch.ones(details))
+
+    def learn(self, mean: Float[Tensor, " details"], deviation: Float[Tensor, " details"]) -> None:
+        """Take over the mean and deviation that details usually have."""
+        self.usual.copy_(mean)
+        self.spread.copy_(deviation.clamp(min=LEAST_SPREAD))
+
+    def forward(self, regions: Float[Tensor, "regions dim"]) -> Float[Tensor, "regions dim"]:
+        """Return embeddings and details on one footing."""
+        own, details = regions.tensor_split([regions.shape[1] - self.details], dim=1)
+        return torch.cat([math.sqrt(own.shape[1]) * F.normalize(own, dim=1), (details - self.usual) / self.spread], 1)
+
 
 class Matcher(nn.Module, ABC):
     """Scores any number of regions against any number of texts, without a loop over either.
@@ -43,6 +82,7 @@ class Matcher(nn.Module, ABC):
         slope: How much a raw score rises with what it is a sigmoid of, at its steepest; 1 where it is none.
         settings: What ``new_matcher`` must be told besides these to make another like it.
         texts: Fingerprint of the text tower whose embeddings it learned from; None where that is not known.
+        seen: What it sees of regions besides their embeddings; None: nothing.
         name: Where it was loaded from; its kind where it was not.
     """
 
@@ -54,6 +94,7 @@ class Matcher(nn.Module, ABC):
         inputs: Inputs = "unit",
         scale: float | None = None,
         settings: Mapping[str, float] | None = None,
+        seen: Seen | None = None,
     ) -> None:
         super().__init__()
         self.kind = kind
@@ -64,11 +105,13 @@ class Matcher(nn.Module, ABC):
         self.texts: str | None = None
         self.settings = dict(settings or {})
         self.name = kind
+        self.seen = seen
 
     @property
     def fingerprint(self) -> str:
         """SHA-256 of the weights and of everything else that scores depend on."""
-        return digest(self.state_dict(), (self.kind, self.inputs, self.scale, sorted(self.settings.items())))
+        told = (self.kind, self.inputs, self.scale, sorted(self.settings.items()))
+        return digest(self.state_dict(), told if self.seen is None else (*told, self.seen.levels))
 
     @abstractmethod
     def forward(
@@ -93,3 +136,16 @@ class Matcher(nn.Module, ABC):
                 f"{embeddings.shape[-1]}. Give those of the CLIP that it was trained on."
             )
         return F.normalize(embeddings, dim=-1) if self.inputs == "unit" else embeddings
+
+    def taken_regions(self, regions: Float[Tensor, "regions dim"]) -> Float[Tensor, "regions dim"]:
+        """Return regions as the matcher takes them, details and all; InputError for another width."""
+        if self.seen is None or self.dim is None:
+            return self.taken(regions)
+        if regions.shape[1] != self.dim + self.seen.details:
+            raise InputError(
+                f"The matcher {self.name!r} reads {self.seen.details} details behind embeddings of {self.dim} "
+                f"dimensions, and these are {regions.shape[1]} wide. Embed regions with models.with_levels(clip, "
+                f"{self.seen.levels})."
+            )
+        seen: Tensor = self.seen(regions)
+        return seen

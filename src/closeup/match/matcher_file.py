@@ -10,7 +10,7 @@ from typing import Any, Literal
 import torch
 
 from closeup.errors import InputError, ModelError
-from closeup.match.matcher import Matcher
+from closeup.match.matcher import Matcher, Seen
 from closeup.match.matchers import KINDS, new_matcher
 from closeup.match.official_matchers import from_official
 from closeup.models.checkpoint import CARD, MATCHER, mismatches, model_folder, read_state_dict, stored
@@ -19,6 +19,9 @@ from closeup.models.load import PACKAGED
 
 TEXTS = "text_fingerprint"
 """Where a card tells the text tower whose embeddings a matcher learned from."""
+
+SEEN = "seen"
+"""Where a card tells what a matcher sees of regions besides their embeddings."""
 
 KEYS = ("matcher", "dim", "inputs", "scale")
 """What every card tells; those of some kinds tell ``hidden`` or ``heads`` too."""
@@ -41,6 +44,8 @@ def save_matcher(
         raise InputError(f"A matcher of the kind {matcher.kind!r} has no file of its own: save its parts.")
     own = {"matcher": matcher.kind, "dim": matcher.dim, "inputs": matcher.inputs, "scale": matcher.scale}
     told = {**(card or {}), "name": folder.name, **own, **matcher.settings}
+    if (seen := matcher.seen) is not None:
+        told[SEEN] = {"levels": seen.levels, "details": seen.details, "images": seen.images, "how": seen.how}
     with model_folder(folder) as fresh:
         write_tensors({name: stored(tensor, dtype) for name, tensor in matcher.state_dict().items()}, fresh / MATCHER)
         (fresh / CARD).write_text(json.dumps(told, indent=2) + "\n", encoding="utf-8")
@@ -98,6 +103,7 @@ def _from_folder(folder: Path) -> Matcher:
             heads=card.get("heads"),
             inputs=card["inputs"],
             scale=scale,
+            seen=Seen(**card[SEEN]) if SEEN in card else None,
         )
     except (ValueError, TypeError) as error:  # no json, or what new_matcher refuses
         raise ModelError(f"The card of {str(folder)!r} makes no matcher: {error}") from error

@@ -11,8 +11,9 @@ from torch import nn
 
 from closeup.errors import InputError, suggest
 from closeup.match.attention import AttentionMatcher
-from closeup.match.matcher import Inputs, Matcher
+from closeup.match.matcher import Inputs, Matcher, Seen
 from closeup.match.projection import (
+    OwnPart,
     ProjectionMatcher,
     identity_side,
     linear_side,
@@ -21,8 +22,8 @@ from closeup.match.projection import (
     residual_side,
 )
 
-Side: TypeAlias = Callable[[int, int], nn.Module]
-"""Makes one side of a matcher, for embeddings of some width and with another width between layers."""
+Side: TypeAlias = Callable[[int, int, int], nn.Module]
+"""Makes one side of a matcher: of what width it is given, the width between its layers, and that of embeddings."""
 
 SIDES: Mapping[str, tuple[Side, Side]] = MappingProxyType(
     {
@@ -39,6 +40,9 @@ SIDES: Mapping[str, tuple[Side, Side]] = MappingProxyType(
 LAYERED = {"mlp": 1, "residual-mlp": 4}
 """Those with a width between their layers, and how many times that of the embeddings it is unless told."""
 
+LOOKING = ("linear", "linear-image", "mlp", "residual", "residual-mlp")
+"""Those that learn from details behind the embeddings of regions too."""
+
 KINDS = ("cosine", *SIDES, "attention")
 """The matchers by name."""
 
@@ -54,6 +58,7 @@ def new_matcher(
     heads: int | None = None,
     inputs: Inputs = "unit",
     scale: float | None = None,
+    seen: Seen | None = None,
 ) -> Matcher:
     """Return an untrained matcher, its weights drawn as torch draws those of such layers.
 
@@ -64,6 +69,7 @@ def new_matcher(
         heads: Of "attention" (None: 64, or the largest divisor of 64 that divides ``dim``).
         inputs: What embeddings it will be given; the official ones take them raw.
         scale: As in ``Matcher``.
+        seen: What regions have behind their embeddings; for the cosine, which leaves it out, and ``LOOKING``.
 
     Raises:
         InputError: an unknown kind, a width that is missing, or a setting that the kind does not have or bear.
@@ -73,8 +79,11 @@ def new_matcher(
     if kind not in KINDS:
         raise InputError(f"Unknown matcher {kind!r}. {suggest(str(kind), KINDS)}")
     _check(kind, hidden, heads, inputs)
+    if seen is not None and (kind not in ("cosine", *LOOKING) or dim is None):
+        raise InputError(f"The matcher {kind!r} sees embeddings alone, without details. {suggest(kind, LOOKING)}")
     if kind == "cosine":
-        return ProjectionMatcher(kind, dim, nn.Identity(), nn.Identity(), squashed=False, inputs=inputs, scale=scale)
+        own = nn.Identity() if seen is None or dim is None else OwnPart(dim)
+        return ProjectionMatcher(kind, dim, own, nn.Identity(), squashed=False, inputs=inputs, scale=scale, seen=seen)
     if dim is None or dim < 1:
         raise InputError(f"dim is {dim}: the matcher {kind!r} needs the width of CLIP's embeddings, as in clip.dim.")
     if kind == "attention":
@@ -83,10 +92,13 @@ def new_matcher(
             raise InputError(f"{heads} heads cannot share {dim} dimensions equally. Give a divisor of {dim}.")
         return AttentionMatcher(dim, heads, inputs=inputs, scale=scale)
     width = hidden or LAYERED.get(kind, 1) * dim
-    image, text = (side(dim, width) for side in SIDES[kind])
+    wide = dim if seen is None else dim + seen.details
+    image, text = (side(given, width, dim) for side, given in zip(SIDES[kind], (wide, dim), strict=True))
     settings = {"hidden": width} if kind in LAYERED else {}
     squashed = not kind.startswith("residual")
-    return ProjectionMatcher(kind, dim, image, text, squashed=squashed, inputs=inputs, scale=scale, settings=settings)
+    return ProjectionMatcher(
+        kind, dim, image, text, squashed=squashed, inputs=inputs, scale=scale, settings=settings, seen=seen
+    )
 
 
 def _check(kind: str, hidden: int | None, heads: int | None, inputs: str) -> None:

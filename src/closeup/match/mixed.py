@@ -21,6 +21,8 @@ class MixedMatcher(Matcher):
             raise InputError(f"share is {share}: give the fine matcher's part in a score, from 0 to 1.")
         if coarse.inputs != fine.inputs or len({coarse.dim, fine.dim} - {None}) > 1:
             raise InputError(f"{coarse.name!r} and {fine.name!r} want different embeddings, so they cannot be mixed.")
+        if coarse.seen is not None or fine.seen is not None:
+            raise InputError("A matcher that sees more than embeddings cannot be mixed with another.")
         super().__init__("mixed", fine.dim or coarse.dim, inputs=fine.inputs, settings={"share": share})
         self.name = f"{share:g} of {fine.name}"
         self.coarse, self.fine, self.share = coarse, fine, share

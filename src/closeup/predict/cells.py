@@ -16,7 +16,7 @@ from closeup.match import Bank, Matcher, score_map
 from closeup.models.clip import Clip
 from closeup.models.preprocess import Size
 from closeup.models.routes import Route
-from closeup.predict.matching import wants_unit
+from closeup.predict.matching import seen_by, wants_unit
 from closeup.predict.pixels import Cells
 
 Picture = Float[Tensor, "3 _ _"]
@@ -54,6 +54,7 @@ def score_cells(
     Raises:
         InputError: where a window or stride is below one pixel, or strides leave gaps between windows.
     """
+    view = seen_by(matcher, clip, "dense")
     pixels, placement = clip.preprocess(picture, policy="fit", size=size)
     grid = placement.canvas[0] // clip.patch, placement.canvas[1] // clip.patch
     (high, wide), (down, across) = (grid, grid) if window is None else _in_cells(clip, window, stride)
@@ -65,7 +66,7 @@ def score_cells(
         some = corners[first : first + batch]
         with torch.no_grad():
             parts = torch.stack([_cut(pixels, top, left, high, wide, clip.patch) for top, left in some])
-            maps = clip.encode_dense(parts, route=route, normalize=wants_unit(matcher))
+            maps = view.encode_dense(parts, route=route, normalize=wants_unit(matcher))
             found = score_map(maps, bank, matcher)
         for (top, left), part in zip(some, found, strict=True):
             scores[:, top : top + high, left : left + wide] += part

@@ -15,7 +15,7 @@ from closeup.models.encode_regions import BoxTable, MaskStack
 from closeup.models.preprocess import Size
 from closeup.models.routes import Route
 from closeup.predict.image_sources import Opened, Skipped, opened
-from closeup.predict.matching import scale_of, told_of, wants_unit
+from closeup.predict.matching import scale_of, seen_by, told_of, wants_unit
 from closeup.predict.provenance import Provenance, as_size, describe
 from closeup.predict.results import RegionResult
 from closeup.predict.words import Words, as_bank
@@ -106,11 +106,12 @@ def classify_many(
     bank = as_bank(clip, words, templates, matcher)
     seen = as_size(clip, size)
     made = describe(clip, bank, region_encoder=how, route=route, image_size=seen, top=top, **told_of(matcher))
+    view = seen_by(matcher, clip, how)
     work = opened(images, boxes, masks, skipped=skipped)
 
     def encode(chunk: list[Opened]) -> list[Embeddings]:
         with torch.no_grad():
-            return clip.encode_regions(
+            return view.encode_regions(
                 [item.picture for item in chunk],
                 boxes=[item.boxes for item in chunk if item.boxes is not None] or None,
                 masks=[item.masks for item in chunk if item.masks is not None] or None,

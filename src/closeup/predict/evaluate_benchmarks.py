@@ -6,6 +6,7 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from itertools import islice
+from typing import NamedTuple
 
 import PIL.Image
 import torch
@@ -29,7 +30,7 @@ from closeup.predict.caption_embeddings import CaptionEmbeddings
 from closeup.predict.embed_described import Asked, RegionEmbeddings, asked_of
 from closeup.predict.evaluate_regions import Progress
 from closeup.predict.fine_grained_report import DescribedRegion, FineGrainedReport
-from closeup.predict.matching import check_matcher, told_of, wants_unit
+from closeup.predict.matching import check_matcher, looked_at, seen_by, told_of, wants_unit
 from closeup.predict.provenance import as_size, describe_captions
 from closeup.regions import FG_CLIP
 from closeup.regions.masked_crops import OVSEG
@@ -56,8 +57,9 @@ def evaluate_benchmarks(
 ) -> dict[str, BenchmarksReport]:
     """Return, by the name of each matcher, how right captions score against wrong ones in every benchmark.
 
-    However many matchers there are, each region of a picture and each caption is encoded once; with "dense" regions
-    twice, where some matchers want raw embeddings and some those of length one.
+    However many matchers there are, each region of a picture and each caption is encoded once; regions once more for
+    each choice of levels that matchers look at, and with "dense" where some want raw embeddings and some those of
+    length one.
 
     Args:
         clip: The model.
@@ -89,8 +91,9 @@ def evaluate_benchmarks(
     captions = CaptionEmbeddings(clip, sentences)
     crop = replace(FG_CLIP if how == "crop" else OVSEG, enlarge=scale) if how in CROPS else None
     # Only the dense map is another where its cells are brought to length one.
-    unit = {name: how == "dense" and wants_unit(matcher) for name, matcher in matchers.items()}
-    regions = {each: RegionEmbeddings(clip, how, route, size, crop, batch, each) for each in set(unit.values())}
+    forms = {name: _form(how, matcher) for name, matcher in matchers.items()}
+    views = {forms[name]: seen_by(matcher, clip, how) for name, matcher in matchers.items()}
+    regions = {form: RegionEmbeddings(view, how, route, size, crop, batch, form.unit) for form, view in views.items()}
     scorers = {name: new_matcher("cosine") if matcher is None else matcher for name, matcher in matchers.items()}
     items: dict[str, dict[str, list[DescribedRegion]]] = {name: {each: [] for each in readers} for name in matchers}
     counts = {name: len(reader) if limit is None else min(limit, len(reader)) for name, reader in readers.items()}
@@ -108,7 +111,7 @@ def evaluate_benchmarks(
             texts = _texts(one, asked[benchmark])
             embedded = captions.embed([text for row in texts for text in row])
             for name, scorer in scorers.items():
-                rows = encoded[unit[name]][place]
+                rows = encoded[forms[name]][place]
                 items[name][benchmark] += _scored(one, texts, rows, embedded, scorer)
         done += len(group)
         if on_progress is not None:
@@ -159,6 +162,17 @@ def negatives_of(readers: Mapping[str, Reader], given: Mapping[str, int] | None 
         if own[name] < 1:
             raise InputError(f"negatives is {own[name]}: ask among 1 wrong caption or more.")
     return {name: own[name] for name in readers}
+
+
+class _Form(NamedTuple):
+    """How embeddings of regions come: of length one or not, and with details of which levels."""
+
+    unit: bool
+    levels: tuple[int, ...]
+
+
+def _form(how: str, matcher: Matcher | None) -> _Form:
+    return _Form(how == "dense" and wants_unit(matcher), looked_at(matcher))
 
 
 def _texts(asked: Asked, negatives: int) -> list[tuple[str, ...]]:

@@ -5,12 +5,14 @@ from __future__ import annotations
 from closeup.errors import InputError
 from closeup.match import Matcher
 from closeup.models.clip import Clip
+from closeup.models.levels import with_levels
 
 
 def check_matcher(matcher: Matcher | None, clip: Clip) -> None:
     """Raise InputError where a matcher compares embeddings of another width, or learned from another text tower.
 
-    The image tower may be another one, as CLIPSelf adapts it. What official matchers learned from is not known.
+    The image tower may be another one, as CLIPSelf adapts it, but for a matcher that looks inside. What official
+    matchers learned from is not known.
     """
     if matcher is not None and matcher.dim not in (None, clip.dim):
         raise InputError(
@@ -22,6 +24,35 @@ def check_matcher(matcher: Matcher | None, clip: Clip) -> None:
             f"The matcher {matcher.name!r} learned from the text tower {matcher.texts[:12]}, and that of {clip.name!r} "
             f"is {clip.text_fingerprint[:12]}. Give the CLIP that it was trained on, or one adapted from it."
         )
+    if matcher is not None and matcher.seen is not None and matcher.seen.images not in (None, clip.fingerprint):
+        raise InputError(
+            f"The matcher {matcher.name!r} looks into the model {str(matcher.seen.images)[:12]}, and {clip.name!r} is "
+            f"{clip.fingerprint[:12]}, which is another one inside. Give the CLIP that it was trained on."
+        )
+
+
+def seen_by(matcher: Matcher | None, clip: Clip, how: str) -> Clip:
+    """Return the CLIP as a matcher sees regions: with details of its levels, if that is what the matcher learned from.
+
+    Raises:
+        InputError: the matcher learned what regions of another encoder are like inside.
+    """
+    if matcher is not None and matcher.seen is not None and how != matcher.seen.how:
+        raise InputError(
+            f"The matcher {matcher.name!r} learned what regions are like inside by the encoder {matcher.seen.how!r}, "
+            f"and here they come by {how!r}. Choose {matcher.seen.how!r}, or train a matcher with --how {how}."
+        )
+    return whole_seen_by(matcher, clip)
+
+
+def looked_at(matcher: Matcher | None) -> tuple[int, ...]:
+    """Return the levels that a matcher looks at besides embeddings; none, mostly."""
+    return () if matcher is None or matcher.seen is None else matcher.seen.levels
+
+
+def whole_seen_by(matcher: Matcher | None, clip: Clip) -> Clip:
+    """Return the CLIP as a matcher sees whole pictures, whatever encoder its regions come by."""
+    return with_levels(clip, looked_at(matcher))
 
 
 def wants_unit(matcher: Matcher | None) -> bool:

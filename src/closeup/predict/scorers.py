@@ -14,7 +14,7 @@ from closeup.models.clip import Clip
 from closeup.models.preprocess import Size
 from closeup.models.routes import Route
 from closeup.predict.cells import score_cells
-from closeup.predict.matching import check_matcher, scale_of, told_of
+from closeup.predict.matching import check_matcher, scale_of, seen_by, told_of
 from closeup.predict.pixels import BestWords, Cells
 from closeup.predict.provenance import Provenance, describe
 from closeup.text import TextBank
@@ -67,7 +67,7 @@ class DenseScorer:
     They are cosines, or a matcher's. Arguments as of ``segment``.
 
     Raises:
-        InputError: a matcher that is not as wide as the model.
+        InputError: a matcher of another model, or one that looks into regions of another encoder.
     """
 
     clip: Clip
@@ -80,6 +80,7 @@ class DenseScorer:
 
     def __post_init__(self) -> None:
         check_matcher(self.matcher, self.clip)
+        seen_by(self.matcher, self.clip, "dense")
 
     def score(
         self, record: Record, picture: PIL.Image.Image, bank: TextBank, on_progress: Tell | None = None

@@ -22,6 +22,7 @@ from closeup.data.prefetch import prefetched
 from closeup.data.record import Reader, Record
 from closeup.errors import CloseupError, DataError, InputError
 from closeup.models.clip import Clip
+from closeup.models.levels import ClipWithLevels
 from closeup.recipes.features import CARD, IMAGES, ITEMS, TEXTS, Features, open_features
 from closeup.regions import FG_CLIP, CropPolicy
 
@@ -73,6 +74,7 @@ def embed_features(
     told: Mapping[str, Any],
     captions: int,
     enlarge: float = 1.0,
+    how: str = "crop",
     batch: int = 32,
     workers: int = 2,
     on_progress: Callable[[int, int], object] | None = None,
@@ -81,7 +83,7 @@ def embed_features(
 
     What is there is kept: finished embeddings are opened, and a run that was stopped goes on after its last batch of
     records. ``told`` says which records these are; with the CLIP's fingerprint it is kept in the card. ``captions`` is
-    how many each item has.
+    how many each item has. ``how`` is the region encoder, crops or the dense map.
 
     Raises:
         InputError: the folder holds embeddings of other records or of another CLIP, or is being filled by another run.
@@ -89,6 +91,8 @@ def embed_features(
         CloseupError: the disk is full, or the folder cannot be written; what is whole there stays.
     """
     told = {**told, "clip": clip.fingerprint, "enlarge": enlarge, "captions": captions}
+    levels = clip.levels if isinstance(clip, ClipWithLevels) else ()
+    told |= ({"how": how} if how != "crop" else {}) | ({"levels": levels} if levels else {})
     told = json.loads(json.dumps(told))
     if (folder / CARD).is_file():
         found = open_features(folder)
@@ -100,13 +104,13 @@ def embed_features(
             table = _Table(folder, told)
             start = table.records
             waiting = prefetched(lambda index: _taken(reader[start + index], take), len(reader) - start, workers)
-            policy = replace(FG_CLIP, enlarge=enlarge)
+            policy = replace(FG_CLIP, enlarge=enlarge) if how == "crop" else None
             while chunk := list(islice(waiting, batch)):
                 shown = [each for each, _ in chunk if each is not None]
-                table.add(clip, shown, policy, len(chunk), sum(described for _, described in chunk))
+                table.add(clip, shown, how, policy, len(chunk), sum(described for _, described in chunk))
                 if on_progress is not None:
                     on_progress(table.records, len(reader))
-            table.finish(clip.dim, captions)
+            table.finish(clip.tower.dim, clip.dim - clip.tower.dim, captions)
     except Timeout as error:
         raise InputError(
             f"Another run is filling {str(folder)!r} with embeddings. Wait for it, or choose another folder."
@@ -165,7 +169,9 @@ class _Table:
         self._places = {json.loads(line): row for row, line in enumerate(written.splitlines())}
 
     @torch.no_grad()
-    def add(self, clip: Clip, shown: list[Shown], policy: CropPolicy, records: int, described: int) -> None:
+    def add(
+        self, clip: Clip, shown: list[Shown], how: str, policy: CropPolicy | None, records: int, described: int
+    ) -> None:
         """Embed and append what a batch of records shows, which have so many described regions in all."""
         rows = np.cumsum([self.pictures, *(1 if each.boxes is None else len(each.boxes) for each in shown)])
         told = [
@@ -174,7 +180,7 @@ class _Table:
         new = list(dict.fromkeys(text for _, texts in told for text in texts if text not in self._places))
         parts: dict[str, bytes] = dict.fromkeys(self._bytes, b"")
         if shown:
-            parts[IMAGES] = _half(_embedded(clip, shown, policy))
+            parts[IMAGES] = _half(_embedded(clip, shown, how, policy))
         if new:
             parts[TEXTS] = _half(clip.encode_text(new, normalize=False))
             parts[WORDS] = "".join(f"{json.dumps(text)}\n" for text in new).encode()
@@ -195,7 +201,7 @@ class _Table:
         state = {"records": self.records, "pictures": self.pictures, "items": self.items, "bytes": self._bytes}
         write_json(self._folder / BEGUN, {**state, "described": self.described, "told": self._told})
 
-    def finish(self, dim: int, captions: int) -> None:
+    def finish(self, dim: int, details: int, captions: int) -> None:
         """Write the card, by which the folder is finished; a warning where regions were left out.
 
         Raises:
@@ -212,18 +218,24 @@ class _Table:
                 f"{left_out} of {self.described} described regions {few} and are left out; --wrong asks for fewer.",
                 stacklevel=2,
             )
-        sizes = {"dim": dim, "pictures": self.pictures, "texts": len(self._places), "items": self.items}
+        sizes = {
+            "dim": dim,
+            **({"details": details} if details else {}),
+            "pictures": self.pictures,
+            "texts": len(self._places),
+            "items": self.items,
+        }
         about = {"captions": captions, "records": self.records, "left_out": left_out, "told": self._told}
         write_json(self._folder / CARD, {**sizes, **about})
         (self._folder / BEGUN).unlink()
 
 
-def _embedded(clip: Clip, shown: list[Shown], policy: CropPolicy) -> Embeddings:
+def _embedded(clip: Clip, shown: list[Shown], how: str, policy: CropPolicy | None) -> Embeddings:
     boxes = [each.boxes for each in shown if each.boxes is not None]
     if not boxes:
         return clip.encode_image(torch.stack([clip.preprocess(each.picture)[0] for each in shown]))
     pictures = [each.picture for each in shown]
-    return torch.cat(clip.encode_regions(pictures, boxes=boxes, how="crop", crop=policy, normalize=False))
+    return torch.cat(clip.encode_regions(pictures, boxes=boxes, how=how, crop=policy, normalize=False))
 
 
 def _half(embeddings: Embeddings) -> bytes:

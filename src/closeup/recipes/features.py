@@ -17,17 +17,20 @@ from closeup.errors import DataError
 
 CARD = "card.json"
 IMAGES, TEXTS, ITEMS = "images.f16", "texts.f16", "items.i32"
+BLOCK = 4096
+"""Pictures that are read at a time, where all are gone through."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Features:
     """Items of one picture and its captions each, the first of which is right; the tables stay on disk.
 
-    ``images`` and ``texts`` are raw embeddings, each picture and each text once. A row of ``items`` holds the row of a
+    ``images`` and ``texts`` are raw embeddings, each picture and each text once; behind those of pictures there may be
+    details (``models.levels``). A row of ``items`` holds the row of a
     picture and the rows of its captions, as many in every item.
     """
 
-    images: Float[np.ndarray, "pictures dim"]
+    images: Float[np.ndarray, "pictures wide"]
     texts: Float[np.ndarray, "texts dim"]
     items: Int[np.ndarray, "items columns"]
     card: Mapping[str, Any] = field(default_factory=dict)
@@ -37,8 +40,22 @@ class Features:
 
     @property
     def dim(self) -> int:
-        """Width of the embeddings."""
-        return int(self.images.shape[1])
+        """Width of the embeddings, those of pictures without details."""
+        return int(self.texts.shape[1])
+
+    @property
+    def details(self) -> int:
+        """Numbers behind the embedding of each picture."""
+        return int(self.images.shape[1]) - self.dim
+
+    def usual(self) -> tuple[Float[Tensor, " details"], Float[Tensor, " details"]]:
+        """Return the mean and the deviation of each detail over all pictures."""
+        total, squares = torch.zeros(self.details, dtype=torch.float64), torch.zeros(self.details, dtype=torch.float64)
+        for first in range(0, len(self.images), BLOCK):
+            some = torch.from_numpy(self.images[first : first + BLOCK, self.dim :].astype(np.float64))
+            total, squares = total + some.sum(dim=0), squares + some.square().sum(dim=0)
+        mean = total / len(self.images)
+        return mean.float(), (squares / len(self.images) - mean.square()).clamp(min=0).sqrt().float()
 
     @property
     def wrong(self) -> int:
@@ -61,7 +78,7 @@ def open_features(folder: Path) -> Features:
     dim, pictures, texts, items, captions = sizes
     try:
         return Features(
-            _mapped(folder / IMAGES, np.float16, (pictures, dim)),
+            _mapped(folder / IMAGES, np.float16, (pictures, dim + card.get("details", 0))),
             _mapped(folder / TEXTS, np.float16, (texts, dim)),
             _mapped(folder / ITEMS, np.int32, (items, 1 + captions)),
             card,

@@ -116,7 +116,7 @@ class FineTune(MatcherRecipe):
         super().__init__(matcher, learned, held, config, seed=seed, best=best)
         self.pairs = pairs if config.keep else None
         self.divisible = self.pairs is None
-        self.module = _Details(matcher, config, new_matcher("cosine", matcher.dim))
+        self.module = _Details(matcher, config, cosine_like(matcher))
 
     def sample(self, position: int) -> tuple[int, int]:
         """Return the region to learn from at a position, and the pair to keep."""
@@ -179,6 +179,11 @@ def ranking_moved(
         for dim in (1, 0)
     )
     return rows + columns
+
+
+def cosine_like(matcher: Matcher) -> Matcher:
+    """Return the cosine of what a matcher is given, of embeddings without their details."""
+    return new_matcher("cosine", matcher.dim, seen=matcher.seen)
 
 
 @torch.no_grad()

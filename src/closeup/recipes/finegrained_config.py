@@ -11,7 +11,7 @@ from closeup.config import Config
 from closeup.errors import ConfigError, suggest
 from closeup.match.losses import HINGE_MARGIN, TRIPLET_MARGIN
 from closeup.match.matcher import Inputs, Normalisation
-from closeup.match.matchers import KINDS, LAYERED
+from closeup.match.matchers import KINDS, LAYERED, LOOKING
 from closeup.recipes.config import TrainConfig
 
 Objective: TypeAlias = Literal["hinge", "softmax"]
@@ -35,6 +35,10 @@ class FineGrainedConfig(Config):
     """What the matcher is given: embeddings as the towers give them, as in the official code, or of length one."""
     wrong: int = 10
     """Wrong captions of a region; a region with fewer is left out."""
+    how: Literal["crop", "dense"] = "crop"
+    """The region encoder: cut out, as in the paper, or pooled from the dense map."""
+    levels: tuple[int, ...] = ()
+    """Blocks of the image tower after which the matcher looks at it too, besides the embedding; none in the paper."""
     enlarge: float = 1.0
     """Factor by which regions are enlarged before they are cut out."""
     pair_margin: float = TRIPLET_MARGIN
@@ -61,13 +65,19 @@ class FineGrainedConfig(Config):
         if self.kind not in learned:
             said = "has nothing to learn." if self.kind == "cosine" else "is unknown."
             raise ConfigError(f"The matcher {self.kind!r} {said} {suggest(self.kind, learned)}")
-        chosen = {"inputs": Inputs, "objective": Objective, "normalisation": Normalisation}
+        chosen = {
+            "inputs": Inputs,
+            "objective": Objective,
+            "normalisation": Normalisation,
+            "how": Literal["crop", "dense"],
+        }
         for name, choices in chosen.items():
             if getattr(self, name) not in get_args(choices):
                 known = ", ".join(get_args(choices))
                 raise ConfigError(f"`{name}` must be one of {known}, but got {getattr(self, name)!r}.")
         if self.hidden is not None and (self.hidden < 1 or self.kind not in LAYERED):
             raise ConfigError(f"`hidden` is {self.hidden}: give 1 or more, for {' and '.join(LAYERED)} alone.")
+        self._check_looks()
         if self.normalisation == "captions" and self.kind == "attention":
             raise ConfigError("`normalisation` 'captions' is of cosines, and the matcher 'attention' takes none.")
         for name in ("wrong", "enlarge", "sharpness"):
@@ -76,6 +86,12 @@ class FineGrainedConfig(Config):
         for name in ("pair_margin", "margin", "keep"):
             if not getattr(self, name) >= 0:
                 raise ConfigError(f"`{name}` must not be negative, but got {getattr(self, name)}.")
+
+    def _check_looks(self) -> None:
+        if self.levels and self.kind not in LOOKING:
+            raise ConfigError(f"`levels` are for {', '.join(LOOKING)}, and the matcher is {self.kind!r}.")
+        if self.enlarge != 1 and self.how != "crop":
+            raise ConfigError(f"`enlarge` is {self.enlarge}, and {self.how!r} cuts nothing out. Leave it at 1.")
 
     def changed(self, changes: Mapping[str, Any]) -> FineGrainedConfig:
         """Return it with some settings changed; another kind has no width between layers where it has no such layers.

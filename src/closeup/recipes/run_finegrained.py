@@ -21,15 +21,16 @@ from closeup.data.record import Reader
 from closeup.data.registry import open_reader
 from closeup.data.spec import DEFAULT_SPLIT, at_split, split_spec
 from closeup.errors import CloseupError, ConfigError, InputError, suggest
-from closeup.match.matcher import Matcher
+from closeup.match.matcher import Matcher, Seen
 from closeup.match.matcher_file import TEXTS, save_matcher
 from closeup.match.matchers import new_matcher
 from closeup.models.clip import Clip
+from closeup.models.levels import ClipWithLevels, with_levels
 from closeup.models.load import load
 from closeup.recipes.config import TrainConfig
 from closeup.recipes.embed_features import embed_features, regions_with_wrong, whole_pictures
 from closeup.recipes.features import Features
-from closeup.recipes.finegrained import BEST, FineTune, WarmUp, best_rank, held_scores, mean_rank
+from closeup.recipes.finegrained import BEST, FineTune, WarmUp, best_rank, cosine_like, held_scores, mean_rank
 from closeup.recipes.finegrained_config import PRESETS, FineGrainedConfig, FineGrainedSettings, stage_changed
 from closeup.recipes.run_adapt import Adapted
 from closeup.recipes.runs import check_output, check_same, read_card, run_folder, surroundings, write_card
@@ -118,8 +119,14 @@ def train_matcher(
     here = PartialState(cpu=not torch.accelerator.is_available())
     clip = load(wanted.model, device=here.device)
     config = settings.config
+    view = with_levels(clip, config.levels)
     torch.manual_seed(settings.regions.seed)
-    matcher = new_matcher(config.kind, clip.dim, hidden=config.hidden, inputs=config.inputs)
+    seen = (
+        Seen(view.levels, view.details, images=clip.fingerprint, how=config.how)
+        if isinstance(view, ClipWithLevels)
+        else None
+    )
+    matcher = new_matcher(config.kind, clip.dim, hidden=config.hidden, inputs=config.inputs, seen=seen)
     card = {
         "recipe": FineTune.name,
         "base": {"name": wanted.model, "fingerprint": clip.fingerprint},
@@ -143,7 +150,7 @@ def train_matcher(
         check_same(read_card(run), card, out)
     with here.main_process_first():
         features = {
-            name: _embedded(wanted, clip, run / "features", name, line, reader, config, watch)
+            name: _embedded(wanted, view, run / "features", name, line, reader, config, watch)
             for name, (line, reader) in readers.items()
         }
     here.wait_for_everyone()
@@ -152,6 +159,8 @@ def train_matcher(
             write_card(run, {**card, **surroundings()})
     pairs, regions, held = features.get("pairs"), features["regions"], features["held"]
     settings = _settings(wanted, len(pairs) if pairs else 1, len(regions))
+    if seen is not None:
+        seen.learn(*regions.usual())
     start = mean_rank(matcher, held)
     if settings.pairs is not None and pairs is not None:
         seed = settings.pairs.seed
@@ -171,7 +180,7 @@ def train_matcher(
     here.wait_for_everyone()
     matcher.load_state_dict(load_file(stage / BEST))
     matcher.scale = best_scale(matcher, held)
-    cosine = mean_rank(new_matcher("cosine", clip.dim), held)
+    cosine = mean_rank(cosine_like(matcher), held)
     figures = {"rank": best_rank(stage), "cosine": cosine, "untrained": start, "warmed_up": warm}
     if here.is_main_process:
         stages = {"pairs": settings.pairs and asdict(settings.pairs), "regions": asdict(settings.regions)}
@@ -302,7 +311,8 @@ def _embedded(
     enlarge = 1.0 if whole else config.enlarge
     captions = 1 if whole else 1 + config.wrong
     take = whole_pictures if whole else regions_with_wrong(config.wrong)
-    place = f"{name}-{content_key(told, clip.fingerprint, enlarge, captions)[:16]}"
+    more = [] if config.how == "crop" and not config.levels else [config.how, config.levels]
+    place = f"{name}-{content_key(told, clip.fingerprint, enlarge, captions, *more)[:16]}"
     folder = (wanted.features or beside) / place
     with watch(f"embedding {name}") as tell:
         return embed_features(
@@ -313,6 +323,7 @@ def _embedded(
             told=told,
             captions=captions,
             enlarge=enlarge,
+            how=config.how,
             workers=wanted.workers,
             on_progress=tell,
         )

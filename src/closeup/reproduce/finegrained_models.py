@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -21,6 +21,8 @@ QUICK = 24
 KEEPS = (0.0, 0.3, 1.0, 3.0, 10.0)
 """Weights of keeping the cosine's rankings."""
 SHIPPED_KEEP = 1.0
+LEVELS = (1, 3)
+"""Blocks of tiny, of six, that matchers with details look at: a third and two thirds on."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +49,11 @@ def softmax_training(kind: str, seed: int) -> MatcherMade:
 def keeping_training(kind: str, keep: float, seed: int) -> MatcherMade:
     """Return a matcher that begins as the cosine, with a weight of keeping its rankings."""
     return MatcherMade(f"finegrained-{kind}-keep{keep:g}-{seed}", "keep", {"kind": kind, "keep": keep}, seed)
+
+
+def looking_inside(training: MatcherMade) -> MatcherMade:
+    """Return a training with details of tiny's levels behind the embeddings of regions."""
+    return replace(training, name=f"{training.name}-levels", config={**training.config, "levels": LEVELS})
 
 
 def made_matcher(training: MatcherMade, wanted: Wanted, counter: Counter) -> str:

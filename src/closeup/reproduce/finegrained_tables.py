@@ -25,6 +25,7 @@ from closeup.reproduce.result import Row
 from closeup.reproduce.trainings import RAW
 
 HARD = "1_attributes"
+FAMILIES = ("color", "material", "pattern", "transparency")
 HARD_RANK, KEPT = "mean rank, Hard", "R@1, mean of both directions"
 LOST = 1.0
 """Points of R@1 that a matcher may lose and still be said to keep retrieval."""
@@ -91,6 +92,24 @@ def kept(measured: Measurements, rows: Rows, reference: str) -> Table:
             Row(name, KEPT, tuple(_first(recall) for recall in recalls[name])),
         ]
     return found, _said_of_keeping(found, reference)
+
+
+def inside(measured: Measurements, rows: Rows) -> Table:
+    """Return the ranks of Hard and of each family, and R@1, of matchers that see embeddings alone and of others."""
+    ranks, recalls = measured_rows(measured, rows)
+    found: list[Row] = []
+    for name in rows:
+        found += [
+            Row(
+                name,
+                BENCHMARKS[benchmark].title,
+                tuple(each.reports[benchmark].ranks().mean for each in ranks[name]),
+                digits=2,
+            )
+            for benchmark in (HARD, *FAMILIES)
+        ]
+        found.append(Row(name, KEPT, tuple(_first(recall) for recall in recalls[name])))
+    return found, _said_of_hard(found)
 
 
 def shipped(measured: Measurements, matcher: Matcher) -> Table:

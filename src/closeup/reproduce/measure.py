@@ -22,6 +22,7 @@ from closeup.match.detections import Suppression
 from closeup.match.matcher import Matcher
 from closeup.models.blend import blend
 from closeup.models.clip import Clip
+from closeup.models.levels import with_levels
 from closeup.models.load import load
 from closeup.models.mask_prompt import cut_out_view
 from closeup.models.windows import Window
@@ -37,6 +38,7 @@ from closeup.predict.evaluate_regions import evaluate_regions
 from closeup.predict.evaluate_segmentation import SegmentationReport, evaluate_scorer
 from closeup.predict.forgetting import measure_close_ups
 from closeup.predict.forgetting_report import CLASSIFICATION, RETRIEVAL, Figure
+from closeup.predict.matching import looked_at
 from closeup.predict.panoptic_report import PanopticReport
 from closeup.predict.region_report import RegionReport
 from closeup.predict.scorers import Scorer
@@ -251,8 +253,13 @@ class Measurements:
 
         def find(new: Mapping[str, Matcher | None], tell: Callable[[int, int], None]) -> dict[str, Retrieval]:
             clip, world = self.clip(model), World("test", count=self.scale.scenes)
-            images = encode_whole(clip, world, normalize=False, workers=self.scale.workers, on_progress=tell)
-            return retrievals(clip, images, new, lot=LOT)
+            found: dict[str, Retrieval] = {}
+            for levels in {looked_at(matcher) for matcher in new.values()}:
+                alike = {name: matcher for name, matcher in new.items() if looked_at(matcher) == levels}
+                view = with_levels(clip, levels)
+                images = encode_whole(view, world, normalize=False, workers=self.scale.workers, on_progress=tell)
+                found |= retrievals(clip, images, alike, lot=LOT)
+            return found
 
         return self._by_matcher("retrieved", model, matchers, "whole", find)
 
