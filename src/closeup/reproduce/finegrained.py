@@ -164,8 +164,8 @@ FINEGRAINED = Reproduction(
             "inside",
             "Looking inside the frozen tower",
             "Not in the paper: behind the embedding of a region stand the mean and deviation, over the cells of its "
-            f"crop, of tiny's maps after blocks {LEVELS[0]} and {LEVELS[1]} of six (from 0). Rows are fine-tuned matchers "
-            "without and with them, otherwise trained alike; mean ranks, and retrieval as above.",
+            f"crop, of tiny's maps after blocks {LEVELS[0]} and {LEVELS[1]} of six (from 0). Rows are fine-tuned "
+            "matchers without and with them, otherwise trained alike; mean ranks, and retrieval as above.",
             True,
             _inside,
         ),
