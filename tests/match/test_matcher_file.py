@@ -47,6 +47,7 @@ def test_what_was_saved_comes_back(kind: str, tmp_path: Path) -> None:
 def test_official_checkpoints(golden: Golden, suffix: str, stage: str, name: str, kind: str) -> None:
     matcher = load_matcher(CHECKPOINTS / f"{stage}_{name}{suffix}")
     assert (matcher.kind, matcher.dim, matcher.inputs, matcher.scale) == (kind, 512, "raw", None)
+    assert matcher.seen is None
     with torch.no_grad():
         found = matcher(golden["in/ckpt_v"], golden["in/ckpt_t"])
     assert_close(found, golden[f"out/ckpt/{stage}_{name}.pt/matrix"])

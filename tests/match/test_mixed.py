@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from closeup.errors import InputError
+from closeup.match.matcher import Seen
 from closeup.match.matchers import new_matcher
 from closeup.match.mixed import MixedMatcher
 
@@ -40,3 +41,7 @@ def test_errors() -> None:
         MixedMatcher(new_matcher("linear", 8), new_matcher("linear", 9), 0.5)
     with pytest.raises(InputError, match="different embeddings"):
         MixedMatcher(new_matcher("cosine"), new_matcher("linear", 9, inputs="raw"), 0.5)
+    looking = new_matcher("linear", 8, seen=Seen((1,), 4))
+    for pair in ((looking, new_matcher("cosine")), (new_matcher("cosine"), looking), (looking, looking)):
+        with pytest.raises(InputError, match="sees more than embeddings"):
+            MixedMatcher(*pair, 0.5)

@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from closeup.errors import InputError
+from closeup.errors import InputError, suggest
 from closeup.models.clip import digest
 
 Normalisation = Literal["features", "captions"]
@@ -29,7 +29,11 @@ SLOPE = 0.25
 """Of the sigmoid, where it is steepest."""
 
 LEAST_SPREAD = 1e-3
-"""A detail that hardly ever changes tells nothing, and is not blown up."""
+"""A detail that hardly ever changes tells nothing, and is not blown up: of its size, or of 1 where it is smaller. In
+the half precision of tables it may be off by half as much."""
+
+SEEING = ("crop", "dense")
+"""Region encoders that give details to learn from."""
 
 
 class Seen(nn.Module):
@@ -43,7 +47,11 @@ class Seen(nn.Module):
         levels: The blocks whose maps they are of.
         details: How many numbers.
         images: Fingerprint of the model that is looked into: inside, another one is no substitute. None: not known.
-        how: The region encoder that gives them.
+        how: The region encoder that gives them, one of ``SEEING``.
+
+    Raises:
+        InputError: no level, one twice or none that counts from the start, no number behind embeddings, or an unknown
+            encoder.
     """
 
     usual: Float[Tensor, " details"]
@@ -51,6 +59,12 @@ class Seen(nn.Module):
 
     def __init__(self, levels: Sequence[int], details: int, *, images: str | None = None, how: str = "crop") -> None:
         super().__init__()
+        if not levels or len(set(levels)) < len(levels) or not all(_is_count(level, 0) for level in levels):
+            raise InputError(f"levels is {levels!r}: name one block or more by their numbers from 0, each once.")
+        if not _is_count(details, 1):
+            raise InputError(f"details is {details!r}: give how many numbers stand behind an embedding, 1 or more.")
+        if how not in SEEING:
+            raise InputError(f"Regions by {how!r} have no details to learn from. {suggest(str(how), SEEING)}")
         self.levels, self.details, self.images, self.how = tuple(levels), details, images, how
         self.register_buffer("usual", torch.zeros(details))
         self.register_buffer("spread", torch.ones(details))
@@ -58,12 +72,16 @@ class Seen(nn.Module):
     def learn(self, mean: Float[Tensor, " details"], deviation: Float[Tensor, " details"]) -> None:
         """Take over the mean and deviation that details usually have."""
         self.usual.copy_(mean)
-        self.spread.copy_(deviation.clamp(min=LEAST_SPREAD))
+        self.spread.copy_(deviation.maximum(LEAST_SPREAD * mean.abs().clamp(min=1)))
 
     def forward(self, regions: Float[Tensor, "regions dim"]) -> Float[Tensor, "regions dim"]:
         """Return embeddings and details on one footing."""
         own, details = regions.tensor_split([regions.shape[1] - self.details], dim=1)
         return torch.cat([math.sqrt(own.shape[1]) * F.normalize(own, dim=1), (details - self.usual) / self.spread], 1)
+
+
+def _is_count(value: object, least: int) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= least
 
 
 class Matcher(nn.Module, ABC):

@@ -86,7 +86,12 @@ class Clip:
 
     @property
     def dim(self) -> int:
-        """Dimensions of the joint space."""
+        """Width of an image embedding: the dimensions of the joint space, unless details stand behind them."""
+        return self.joint_dim
+
+    @property
+    def joint_dim(self) -> int:
+        """Dimensions of the joint space, in which texts are; an image embedding has length one in these."""
         return self.tower.dim
 
     @property
@@ -309,7 +314,7 @@ class Clip:
                 self.encode_tokens(self.tokenizer(list(texts[start : start + batch])), normalize=normalize)
                 for start in range(0, len(texts), batch)
             ]
-        return torch.cat(parts) if parts else torch.zeros(0, self.dim, device=self.device)
+        return torch.cat(parts) if parts else torch.zeros(0, self.joint_dim, device=self.device)
 
     def preprocess(
         self, image: ImageLike, *, policy: str | None = None, size: int | Size | None = None

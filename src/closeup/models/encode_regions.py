@@ -69,6 +69,8 @@ class Encoder(Protocol):
     @property
     def dim(self) -> int: ...  # noqa: D102
     @property
+    def joint_dim(self) -> int: ...  # noqa: D102
+    @property
     def patch(self) -> int: ...  # noqa: D102
     @property
     def mean(self) -> tuple[float, float, float]: ...  # noqa: D102
@@ -190,7 +192,7 @@ def _encode_dense(
         maps = clip.encode_dense(torch.stack([tensor for _, _, tensor, _ in group]), route=route, normalize=normalize)
         for features, (index, region, _, placement) in zip(maps, group, strict=True):
             pooled = _pool(features, region, placement, clip.patch)
-            done[index] = F.normalize(pooled, dim=1) if normalize else pooled
+            done[index] = _unit(pooled, clip.joint_dim) if normalize else pooled
         group.clear()
 
     for index, region in enumerate(regions):
@@ -212,6 +214,12 @@ def _pool(features: Float[Tensor, "dim rows cols"], region: Regions, placement: 
     boxes = placement.boxes_to_canvas(region.boxes) / patch if region.boxes is not None else torch.zeros(0, 4)
     left, top, right, bottom = (edge / patch for edge in placement.content)
     return pool_boxes(features[None], [boxes], extents=[(left, top, right, bottom)])[0]
+
+
+def _unit(embeddings: Embeddings, joint: int) -> Embeddings:
+    """Bring the first ``joint`` numbers of each embedding to length one, and leave those behind them alone."""
+    own, more = embeddings.tensor_split([joint], dim=1)
+    return torch.cat([F.normalize(own, dim=1), more], dim=1)
 
 
 def _encode_crops(

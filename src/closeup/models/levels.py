@@ -16,18 +16,15 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from closeup._types import DenseMap, Embeddings, ImageLike, Images
+from closeup._types import DenseMap, Embeddings, Images
 from closeup.errors import InputError, ModelError
 from closeup.models.clip import Clip
-from closeup.models.encode_regions import BoxTable, MaskStack
-from closeup.models.preprocess import Size
-from closeup.models.routes import Route, get_route
+from closeup.models.routes import Grid, Route, get_route
 from closeup.models.token_tower import check_block
 from closeup.models.windows import Window
-from closeup.regions import CropPolicy
 
 NEIGHBOURS = 5
-"""Cells along a side of the neighbourhood whose mean and deviation a cell of a dense map has."""
+"""Cells of a dense map along a side of the neighbourhood whose mean and deviation each of its cells has."""
 
 
 class ClipWithLevels(Clip):
@@ -61,7 +58,7 @@ class ClipWithLevels(Clip):
     @property
     def dim(self) -> int:
         """Width of an image embedding with its details."""
-        return self.tower.dim + self.details
+        return self.joint_dim + self.details
 
     def encode_image(self, images: Images, *, normalize: bool = False) -> Embeddings:
         """Return the embedding of whole images and, over all their cells, the mean and deviation of each level."""
@@ -82,7 +79,7 @@ class ClipWithLevels(Clip):
     ) -> DenseMap:
         """Return the joint-space map and, around each cell, the mean and deviation of each level; as ``Clip`` does.
 
-        InputError for a window.
+        A ViT's last block, if it is a level, is as the route leaves it. InputError for a window.
         """
         if window is not None:
             raise InputError(f"The window {window!r}: what a model is like inside is read without windows. Leave it.")
@@ -90,8 +87,8 @@ class ClipWithLevels(Clip):
             found = self.tower.read(self._ready(images), self.levels, get_route(route))
         if found.dense is None:
             raise ModelError(f"The tower of {self.name!r} has no map in the joint space to put details behind.")
-        grid = found.dense.shape[2:]
-        told = [F.interpolate(part, grid) for level in found.levels for part in _around(level.float())]
+        grid = (found.dense.shape[2], found.dense.shape[3])
+        told = [part for level in found.levels for part in _around(level.float(), grid)]
         return torch.cat([_unit(found.dense.float(), normalize), *told], dim=1)
 
     def encode_masked(
@@ -106,38 +103,6 @@ class ClipWithLevels(Clip):
         """Raise InputError: a mask's class token has no map of its own."""
         raise InputError("Details are read from crops and dense maps, not from mask tokens. Choose one of those.")
 
-    @torch.no_grad()
-    def encode_regions(
-        self,
-        images: Sequence[ImageLike] | ImageLike,
-        *,
-        boxes: Sequence[BoxTable] | BoxTable | None = None,
-        masks: Sequence[MaskStack] | MaskStack | None = None,
-        grid: tuple[int, int] | None = None,
-        how: str = "dense",
-        route: str | Route = "value",
-        size: int | Size | None = None,
-        crop: CropPolicy | None = None,
-        batch: int = 8,
-        normalize: bool = True,
-    ) -> list[Embeddings]:
-        """Return one embedding with details per region, as ``Clip.encode_regions``."""
-        found = super().encode_regions(
-            images,
-            boxes=boxes,
-            masks=masks,
-            grid=grid,
-            how=how,
-            route=route,
-            size=size,
-            crop=crop,
-            batch=batch,
-            normalize=False,
-        )
-        return [
-            torch.cat([_unit(rows[:, : self.tower.dim], normalize), rows[:, self.tower.dim :]], 1) for rows in found
-        ]
-
 
 def with_levels(clip: Clip, levels: Sequence[int]) -> Clip:
     """Return a view of a CLIP with details of some levels; the CLIP itself where there are none."""
@@ -149,13 +114,20 @@ def _over_cells(level: Float[Tensor, "batch channels rows cols"]) -> tuple[Tenso
     return cells.mean(dim=2), cells.std(dim=2, correction=0)
 
 
-def _around(level: Float[Tensor, "batch channels rows cols"]) -> tuple[Tensor, Tensor]:
-    """Return the mean and deviation over the neighbourhood of each cell; at an edge over what there is of it."""
+def _around(level: Float[Tensor, "batch channels _ _"], grid: Grid) -> tuple[Tensor, Tensor]:
+    """Return the mean and deviation over the neighbourhood of each cell of the grid, which a level may be finer than.
+
+    At an edge they are over what there is of the neighbourhood.
+    """
+    middle = level.mean(dim=(2, 3), keepdim=True)
+    off = level - middle  # what is large and hardly changes would drown in its square
     mean, square = (
-        F.avg_pool2d(part, NEIGHBOURS, stride=1, padding=NEIGHBOURS // 2, count_include_pad=False)
-        for part in (level, level.square())
+        F.avg_pool2d(
+            F.adaptive_avg_pool2d(part, grid), NEIGHBOURS, stride=1, padding=NEIGHBOURS // 2, count_include_pad=False
+        )
+        for part in (off, off.square())
     )
-    return mean, (square - mean.square()).clamp(min=0).sqrt()
+    return middle + mean, (square - mean.square()).clamp(min=0).sqrt()
 
 
 def _unit(embeddings: Tensor, normalize: bool) -> Tensor:
