@@ -40,6 +40,7 @@ CONFIG = (
     "wrong",
     "enlarge",
     "how",
+    "size",
     "levels",
 )
 TRAINING = ("steps", "rate", "batch_size", "seed", "precision", "save_every")
@@ -131,6 +132,10 @@ class FineGrainedOptions:
     how: Maybe[Literal["crop", "dense"]] = None
     """The region encoder: cut out, as unless given, or pooled from the dense map of the picture. A matcher with
     --levels works with the encoder that it learned with."""
+
+    size: Maybe[int] = None
+    """Longest side of the pictures for --how dense, in pixels; the model's own unless given. Use the matcher at about
+    the same."""
 
     levels: Maybe[tuple[int, ...]] = None
     """Look inside the image tower too: the mean and deviation of its maps after these blocks, from 0, as in "1 3" for
@@ -266,6 +271,7 @@ def _measure(options: FineGrainedOptions, folder: Path, benchmarks: dict[str, Re
             matchers,
             negatives=wrong,
             how=config["how"],
+            size=config["size"],
             scale=config["enlarge"],
             limit=options.report_limit,
             workers=options.workers,

@@ -6,7 +6,7 @@ import json
 import os
 import warnings
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -39,6 +39,18 @@ class Shown:
     picture: PIL.Image.Image
     boxes: Boxes | None
     items: tuple[tuple[int, tuple[str, ...]], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Dense:
+    """Regions from the dense map of pictures whose longest side has so many pixels (None: the model's own).
+
+    ``unit``: whether cells are brought to length one before they are pooled, as they are for matchers of such
+    embeddings.
+    """
+
+    size: int | None = None
+    unit: bool = False
 
 
 def regions_with_wrong(wrong: int) -> Callable[[Record], Shown | None]:
@@ -74,7 +86,7 @@ def embed_features(
     told: Mapping[str, Any],
     captions: int,
     enlarge: float = 1.0,
-    how: str = "crop",
+    dense: Dense | None = None,
     batch: int = 32,
     workers: int = 2,
     on_progress: Callable[[int, int], object] | None = None,
@@ -83,7 +95,7 @@ def embed_features(
 
     What is there is kept: finished embeddings are opened, and a run that was stopped goes on after its last batch of
     records. ``told`` says which records these are; with the CLIP's fingerprint it is kept in the card. ``captions`` is
-    how many each item has. ``how`` is the region encoder, crops or the dense map.
+    how many each item has. Regions are cut out, or pooled as ``dense`` says.
 
     Raises:
         InputError: the folder holds embeddings of other records or of another CLIP, or is being filled by another run.
@@ -92,7 +104,7 @@ def embed_features(
     """
     told = {**told, "clip": clip.fingerprint, "enlarge": enlarge, "captions": captions}
     levels = clip.levels if isinstance(clip, ClipWithLevels) else ()
-    told |= ({"how": how} if how != "crop" else {}) | ({"levels": levels} if levels else {})
+    told |= ({"dense": asdict(dense)} if dense is not None else {}) | ({"levels": levels} if levels else {})
     told = json.loads(json.dumps(told))
     if (folder / CARD).is_file():
         found = open_features(folder)
@@ -104,10 +116,11 @@ def embed_features(
             table = _Table(folder, told)
             start = table.records
             waiting = prefetched(lambda index: _taken(reader[start + index], take), len(reader) - start, workers)
-            policy = replace(FG_CLIP, enlarge=enlarge) if how == "crop" else None
+            policy = replace(FG_CLIP, enlarge=enlarge)
             while chunk := list(islice(waiting, batch)):
                 shown = [each for each, _ in chunk if each is not None]
-                table.add(clip, shown, how, policy, len(chunk), sum(described for _, described in chunk))
+                images = _embedded(clip, shown, dense or policy) if shown else None
+                table.add(clip, shown, images, len(chunk), sum(described for _, described in chunk))
                 if on_progress is not None:
                     on_progress(table.records, len(reader))
             table.finish(clip.tower.dim, clip.dim - clip.tower.dim, captions)
@@ -169,18 +182,16 @@ class _Table:
         self._places = {json.loads(line): row for row, line in enumerate(written.splitlines())}
 
     @torch.no_grad()
-    def add(
-        self, clip: Clip, shown: list[Shown], how: str, policy: CropPolicy | None, records: int, described: int
-    ) -> None:
-        """Embed and append what a batch of records shows, which have so many described regions in all."""
+    def add(self, clip: Clip, shown: list[Shown], images: Embeddings | None, records: int, described: int) -> None:
+        """Append what a batch of records shows, with its embeddings; they have so many described regions in all."""
         rows = np.cumsum([self.pictures, *(1 if each.boxes is None else len(each.boxes) for each in shown)])
         told = [
             (int(first) + place, texts) for first, each in zip(rows, shown, strict=False) for place, texts in each.items
         ]
         new = list(dict.fromkeys(text for _, texts in told for text in texts if text not in self._places))
         parts: dict[str, bytes] = dict.fromkeys(self._bytes, b"")
-        if shown:
-            parts[IMAGES] = _half(_embedded(clip, shown, how, policy))
+        if images is not None:
+            parts[IMAGES] = _half(images)
         if new:
             parts[TEXTS] = _half(clip.encode_text(new, normalize=False))
             parts[WORDS] = "".join(f"{json.dumps(text)}\n" for text in new).encode()
@@ -230,12 +241,15 @@ class _Table:
         (self._folder / BEGUN).unlink()
 
 
-def _embedded(clip: Clip, shown: list[Shown], how: str, policy: CropPolicy | None) -> Embeddings:
+@torch.no_grad()
+def _embedded(clip: Clip, shown: list[Shown], how: Dense | CropPolicy) -> Embeddings:
     boxes = [each.boxes for each in shown if each.boxes is not None]
     if not boxes:
         return clip.encode_image(torch.stack([clip.preprocess(each.picture)[0] for each in shown]))
     pictures = [each.picture for each in shown]
-    return torch.cat(clip.encode_regions(pictures, boxes=boxes, how=how, crop=policy, normalize=False))
+    if isinstance(how, CropPolicy):
+        return torch.cat(clip.encode_regions(pictures, boxes=boxes, how="crop", crop=how, normalize=False))
+    return torch.cat(clip.encode_regions(pictures, boxes=boxes, how="dense", size=how.size, normalize=how.unit))
 
 
 def _half(embeddings: Embeddings) -> bytes:

@@ -37,6 +37,8 @@ class FineGrainedConfig(Config):
     """Wrong captions of a region; a region with fewer is left out."""
     how: Literal["crop", "dense"] = "crop"
     """The region encoder: cut out, as in the paper, or pooled from the dense map."""
+    size: int | None = None
+    """Longest side of the pictures for the dense map, in pixels; the model's own size unless given."""
     levels: tuple[int, ...] = ()
     """Blocks of the image tower after which the matcher looks at it too, besides the embedding; none in the paper."""
     enlarge: float = 1.0
@@ -90,6 +92,8 @@ class FineGrainedConfig(Config):
     def _check_looks(self) -> None:
         if self.levels and self.kind not in LOOKING:
             raise ConfigError(f"`levels` are for {', '.join(LOOKING)}, and the matcher is {self.kind!r}.")
+        if self.size is not None and (self.size < 1 or self.how != "dense"):
+            raise ConfigError(f"`size` is {self.size}: give pixels, 1 or more, for the dense map alone (`how`).")
         if self.enlarge != 1 and self.how != "crop":
             raise ConfigError(f"`enlarge` is {self.enlarge}, and {self.how!r} cuts nothing out. Leave it at 1.")
 

@@ -28,7 +28,7 @@ from closeup.models.clip import Clip
 from closeup.models.levels import ClipWithLevels, with_levels
 from closeup.models.load import load
 from closeup.recipes.config import TrainConfig
-from closeup.recipes.embed_features import embed_features, regions_with_wrong, whole_pictures
+from closeup.recipes.embed_features import Dense, embed_features, regions_with_wrong, whole_pictures
 from closeup.recipes.features import Features
 from closeup.recipes.finegrained import BEST, FineTune, WarmUp, best_rank, cosine_like, held_scores, mean_rank
 from closeup.recipes.finegrained_config import PRESETS, FineGrainedConfig, FineGrainedSettings, stage_changed
@@ -311,7 +311,9 @@ def _embedded(
     enlarge = 1.0 if whole else config.enlarge
     captions = 1 if whole else 1 + config.wrong
     take = whole_pictures if whole else regions_with_wrong(config.wrong)
-    more = [] if config.how == "crop" and not config.levels else [config.how, config.levels]
+    dense = Dense(config.size, unit=config.inputs == "unit") if config.how == "dense" and not whole else None
+    more = [asdict(dense)] if dense is not None else []
+    more += [config.levels] if config.levels else []
     place = f"{name}-{content_key(told, clip.fingerprint, enlarge, captions, *more)[:16]}"
     folder = (wanted.features or beside) / place
     with watch(f"embedding {name}") as tell:
@@ -323,7 +325,7 @@ def _embedded(
             told=told,
             captions=captions,
             enlarge=enlarge,
-            how=config.how,
+            dense=dense,
             workers=wanted.workers,
             on_progress=tell,
         )
