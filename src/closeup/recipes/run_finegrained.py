@@ -312,7 +312,7 @@ def _embedded(
     captions = 1 if whole else 1 + config.wrong
     take = whole_pictures if whole else regions_with_wrong(config.wrong)
     dense = Dense(config.size, unit=config.inputs == "unit") if config.how == "dense" and not whole else None
-    more = [asdict(dense)] if dense is not None else []
+    more: list[object] = [asdict(dense)] if dense is not None else []
     more += [config.levels] if config.levels else []
     place = f"{name}-{content_key(told, clip.fingerprint, enlarge, captions, *more)[:16]}"
     folder = (wanted.features or beside) / place
