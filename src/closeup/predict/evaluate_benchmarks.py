@@ -187,7 +187,7 @@ def _scored(
     asked: Asked,
     texts: Sequence[Sequence[str]],
     regions: Embeddings,
-    captions: Float[Tensor, "captions dim"],
+    captions: Float[Tensor, "captions text_dim"],
     matcher: Matcher,
 ) -> list[DescribedRegion]:
     like = next(iter(matcher.state_dict().values()), regions)

@@ -7,6 +7,7 @@ import os
 import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -75,6 +76,7 @@ def embed_features(
     captions: int,
     enlarge: float = 1.0,
     how: str = "crop",
+    unit: bool = False,
     batch: int = 32,
     workers: int = 2,
     on_progress: Callable[[int, int], object] | None = None,
@@ -83,7 +85,8 @@ def embed_features(
 
     What is there is kept: finished embeddings are opened, and a run that was stopped goes on after its last batch of
     records. ``told`` says which records these are; with the CLIP's fingerprint it is kept in the card. ``captions`` is
-    how many each item has. ``how`` is the region encoder, crops or the dense map.
+    how many each item has. ``how`` is the region encoder, crops or the dense map; ``unit`` brings
+    regions to length one, and the cells of the dense map before them, as results by a matcher of unit embeddings do.
 
     Raises:
         InputError: the folder holds embeddings of other records or of another CLIP, or is being filled by another run.
@@ -93,6 +96,7 @@ def embed_features(
     told = {**told, "clip": clip.fingerprint, "enlarge": enlarge, "captions": captions}
     levels = clip.levels if isinstance(clip, ClipWithLevels) else ()
     told |= ({"how": how} if how != "crop" else {}) | ({"levels": levels} if levels else {})
+    told |= {"unit": True} if unit else {}
     told = json.loads(json.dumps(told))
     if (folder / CARD).is_file():
         found = open_features(folder)
@@ -105,9 +109,10 @@ def embed_features(
             start = table.records
             waiting = prefetched(lambda index: _taken(reader[start + index], take), len(reader) - start, workers)
             policy = replace(FG_CLIP, enlarge=enlarge) if how == "crop" else None
+            embed = partial(_embedded, clip, how=how, policy=policy, unit=unit)
             while chunk := list(islice(waiting, batch)):
                 shown = [each for each, _ in chunk if each is not None]
-                table.add(clip, shown, how, policy, len(chunk), sum(described for _, described in chunk))
+                table.add(clip, shown, embed, len(chunk), sum(described for _, described in chunk))
                 if on_progress is not None:
                     on_progress(table.records, len(reader))
             table.finish(clip.tower.dim, clip.dim - clip.tower.dim, captions)
@@ -131,7 +136,7 @@ def _same(folder: Path, before: object, now: Mapping[str, Any]) -> None:
     if before == now:
         return
     past = before if isinstance(before, dict) else {}
-    changed = ", ".join(name for name in now if past.get(name) != now[name])
+    changed = ", ".join(name for name in {**now, **past} if past.get(name) != now.get(name))
     raise InputError(f"{str(folder)!r} holds embeddings made with another {changed}. Choose another folder.")
 
 
@@ -170,7 +175,7 @@ class _Table:
 
     @torch.no_grad()
     def add(
-        self, clip: Clip, shown: list[Shown], how: str, policy: CropPolicy | None, records: int, described: int
+        self, clip: Clip, shown: list[Shown], embed: Callable[[list[Shown]], Embeddings], records: int, described: int
     ) -> None:
         """Embed and append what a batch of records shows, which have so many described regions in all."""
         rows = np.cumsum([self.pictures, *(1 if each.boxes is None else len(each.boxes) for each in shown)])
@@ -180,7 +185,7 @@ class _Table:
         new = list(dict.fromkeys(text for _, texts in told for text in texts if text not in self._places))
         parts: dict[str, bytes] = dict.fromkeys(self._bytes, b"")
         if shown:
-            parts[IMAGES] = _half(_embedded(clip, shown, how, policy))
+            parts[IMAGES] = _half(embed(shown))
         if new:
             parts[TEXTS] = _half(clip.encode_text(new, normalize=False))
             parts[WORDS] = "".join(f"{json.dumps(text)}\n" for text in new).encode()
@@ -230,12 +235,12 @@ class _Table:
         (self._folder / BEGUN).unlink()
 
 
-def _embedded(clip: Clip, shown: list[Shown], how: str, policy: CropPolicy | None) -> Embeddings:
+def _embedded(clip: Clip, shown: list[Shown], *, how: str, policy: CropPolicy | None, unit: bool) -> Embeddings:
     boxes = [each.boxes for each in shown if each.boxes is not None]
     if not boxes:
         return clip.encode_image(torch.stack([clip.preprocess(each.picture)[0] for each in shown]))
     pictures = [each.picture for each in shown]
-    return torch.cat(clip.encode_regions(pictures, boxes=boxes, how=how, crop=policy, normalize=False))
+    return torch.cat(clip.encode_regions(pictures, boxes=boxes, how=how, crop=policy, normalize=unit))
 
 
 def _half(embeddings: Embeddings) -> bytes:

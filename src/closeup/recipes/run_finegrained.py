@@ -311,7 +311,11 @@ def _embedded(
     enlarge = 1.0 if whole else config.enlarge
     captions = 1 if whole else 1 + config.wrong
     take = whole_pictures if whole else regions_with_wrong(config.wrong)
-    more = [] if config.how == "crop" and not config.levels else [config.how, config.levels]
+    levels = clip.levels if isinstance(clip, ClipWithLevels) else ()
+    # Cells of a dense map are brought to length one before they are pooled, where a matcher is fed so; not in a view.
+    unit = config.how == "dense" and config.inputs == "unit" and not levels and not whole
+    more = [] if config.how == "crop" and not levels else [config.how, levels]
+    more += ["unit"] if unit else []
     place = f"{name}-{content_key(told, clip.fingerprint, enlarge, captions, *more)[:16]}"
     folder = (wanted.features or beside) / place
     with watch(f"embedding {name}") as tell:
@@ -324,6 +328,7 @@ def _embedded(
             captions=captions,
             enlarge=enlarge,
             how=config.how,
+            unit=unit,
             workers=wanted.workers,
             on_progress=tell,
         )
