@@ -204,7 +204,7 @@ def test_the_tower_may_not_be_adapted_though_the_texts_are_the_same() -> None:
     """What plain matchers may be given, another image tower beside the same texts, is no substitute inside."""
     own, adapted = vit_clip(), vit_clip()
     with torch.no_grad():
-        next(iter(adapted.tower.parameters())).add_(0.1)
+        next(adapted.model.visual.parameters()).add_(0.1)
     assert own.text_fingerprint == adapted.text_fingerprint
     matcher, plain = looking(own, "dense"), new_matcher("residual", own.dim)
     matcher.texts = plain.texts = own.text_fingerprint
