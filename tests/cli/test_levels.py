@@ -87,12 +87,12 @@ def test_a_dense_matcher_is_trained_resumed_and_used(
         ran = closeup(*verb, *look)
         assert ran.code == 0, ran.err
     # Of photos that are cut out, it knows nothing; it says so once, however many there are.
-    for verb in (
+    for other in (
         ("classify", photo, "--regions", boxes, "--words", "cat, dog", "--how", "crop"),
         ("detect", photos, "--words", "cat, dog", "--how", "crop"),
         ("evaluate", "finegrained", "--data", "world?count=2&size=96"),
     ):
-        refused(closeup(*verb, *look), "by the encoder 'dense', and here they come by 'crop'")
+        refused(closeup(*other, *look), "by the encoder 'dense', and here they come by 'crop'")
 
 
 def test_a_matcher_of_crops_is_used_by_verbs_that_cut_out(

@@ -30,6 +30,7 @@ from closeup.recipes.finegrained_config import FineGrainedConfig
 from closeup.recipes.run_finegrained import MatcherTraining, train_matcher
 from closeup.recipes.train import train
 from closeup.regions import FG_CLIP
+from closeup.text.cache import content_key
 from commands import files_below
 from tiny_clips import picture, vit_clip
 from tiny_towers import randomise
@@ -196,7 +197,7 @@ def test_keeping_with_levels_begins_as_the_cosine_of_embeddings_alone(kind: str)
     recipe = FineTune(matcher, held, held, FineGrainedConfig(kind=kind, keep=1.0), pairs=pairs)
     samples = [recipe.sample(position) for position in range(8)]
     assert float(recipe.module(recipe.collate(samples))["moved"].detach()) == pytest.approx(0, abs=1e-5)
-    randomise(matcher.image, 1)
+    randomise(matcher, 1)
     assert float(recipe.module(recipe.collate(samples))["moved"].detach()) > 0.01
     assert all("seen" not in name for name in recipe.trainable()), "what is usual is not learned by steps"
 
@@ -395,7 +396,7 @@ def test_the_name_of_a_plain_store_is_what_it_always_was(
     training = replace(wanted, config={}, warmup=None, training=few, features=tmp_path / "store")
     train_matcher(training, tmp_path / "mine")
     told = {"records": REGIONS, "split": "train", "count": 8}
-    key = run_finegrained.content_key(told, small_clip.fingerprint, 1.0, 11)[:16]
+    key = content_key(told, small_clip.fingerprint, 1.0, 11)[:16]
     assert (tmp_path / "store" / f"regions-{key}").is_dir()
 
 

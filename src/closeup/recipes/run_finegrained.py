@@ -314,8 +314,8 @@ def _embedded(
     levels = clip.levels if isinstance(clip, ClipWithLevels) else ()
     # Cells of a dense map are brought to length one before they are pooled, where a matcher is fed so; not in a view.
     unit = config.how == "dense" and config.inputs == "unit" and not levels and not whole
-    more = [] if config.how == "crop" and not levels else [config.how, levels]
-    more += ["unit"] if unit else []
+    seen = () if config.how == "crop" and not levels else (config.how, levels)
+    more = (*seen, "unit") if unit else seen
     place = f"{name}-{content_key(told, clip.fingerprint, enlarge, captions, *more)[:16]}"
     folder = (wanted.features or beside) / place
     with watch(f"embedding {name}") as tell:
