@@ -25,6 +25,7 @@ from closeup.heads.maskformer import MaskFormer
 from closeup.heads.maskformer_config import MaskFormerConfig
 from closeup.heads.rpn import new_proposer
 from closeup.heads.segmenter import new_segmenter
+from closeup.match.matcher import Seen
 from closeup.match.matchers import new_matcher
 from closeup.models.clip import Clip
 from closeup.models.load import load
@@ -132,11 +133,11 @@ def denseclip() -> Recipe:
     return LabelMapRecipe(clip, made.head, world, range(len(names)), config=LabelMapConfig(size=32), paces=made.paces)
 
 
-def embeddings(items: int, captions: int) -> Features:
+def embeddings(items: int, captions: int, details: int = 0) -> Features:
     rng = np.random.default_rng(captions)
     rows = np.arange(items * captions).reshape(items, captions)
     table = np.concatenate([np.arange(items)[:, None], rows], axis=1).astype(np.int32)
-    return Features(rng.standard_normal((items, 16)), rng.standard_normal((items * captions, 16)), table)
+    return Features(rng.standard_normal((items, 16 + details)), rng.standard_normal((items * captions, 16)), table)
 
 
 def warm_up() -> Recipe:
@@ -157,6 +158,15 @@ def keeping() -> Recipe:
     return FineTune(matcher, embeddings(20, 5), embeddings(12, 5), config, pairs=embeddings(20, 1))
 
 
+def looking_inside() -> Recipe:
+    torch.manual_seed(0)
+    config, learned = FineGrainedConfig(objective="softmax", sharpness=10.0, keep=0.1), embeddings(20, 5, details=6)
+    seen = Seen((0,), 6)
+    seen.learn(*learned.usual())
+    matcher = new_matcher("residual-mlp", 16, seen=seen)
+    return FineTune(matcher, learned, embeddings(12, 5, details=6), config, pairs=embeddings(20, 1, details=6))
+
+
 RECIPES: dict[str, Callable[[], Recipe]] = {
     "maskadapt": maskadapt,
     "mask-prompts": mask_prompts,
@@ -171,6 +181,7 @@ RECIPES: dict[str, Callable[[], Recipe]] = {
     "finegrained-pairs": warm_up,
     "finegrained": fine_tuning,
     "finegrained-keep": keeping,
+    "finegrained-levels": looking_inside,
 }
 
 every_recipe = pytest.mark.parametrize("make", RECIPES.values(), ids=RECIPES)

@@ -55,7 +55,9 @@ def farthest(one: dict[str, Tensor], other: dict[str, Tensor]) -> float:
     return max(float((value - other[name]).abs().max()) for name, value in one.items())
 
 
-@pytest.mark.parametrize("recipe", ["pretrain", "clipself", "regionclip", "finegrained-pairs", "finegrained"])
+@pytest.mark.parametrize(
+    "recipe", ["pretrain", "clipself", "regionclip", "finegrained-pairs", "finegrained", "finegrained-levels"]
+)
 def test_two_processes_learn_what_one_learns(recipe: str, runs: Runs) -> None:
     first, second = (runs.read(recipe, 2, "weights", rank) for rank in range(2))
     assert all(torch.equal(value, second[name]) for name, value in first.items())

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from closeup.data.world import World
 from closeup.data.world.stream import WorldStream
+from closeup.match.matcher import Seen
 from closeup.match.matchers import new_matcher
 from closeup.models.load import load
 from closeup.recipes.clipself import ClipSelf
@@ -32,19 +33,24 @@ from closeup.recipes.train import train
 CONFIG = TrainConfig(steps=3, batch_size=8, rate=3e-4, precision="fp32", workers=0, log_every=1, evaluate_every=99)
 
 
-def embeddings(items: int, captions: int) -> Features:
+def embeddings(items: int, captions: int, details: int = 0) -> Features:
     rng = np.random.default_rng(captions)
     rows = np.arange(items * captions).reshape(items, captions)
     table = np.concatenate([np.arange(items)[:, None], rows], axis=1).astype(np.int32)
-    return Features(rng.standard_normal((items, 16)), rng.standard_normal((items * captions, 16)), table)
+    return Features(rng.standard_normal((items, 16 + details)), rng.standard_normal((items * captions, 16)), table)
 
 
 def matching(recipe: str) -> Recipe:
     torch.manual_seed(0)
-    pairs, regions, config = embeddings(20, 1), embeddings(20, 5), FineGrainedConfig(objective="softmax", keep=0.5)
+    details = 6 if recipe == "finegrained-levels" else 0
+    pairs, regions = embeddings(20, 1, details), embeddings(20, 5, details)
+    config = FineGrainedConfig(objective="softmax", keep=0.5)
     if recipe == "finegrained-pairs":
         return WarmUp(new_matcher("linear", 16), pairs, regions, config)
-    return FineTune(new_matcher("mlp", 16), regions, regions, config, pairs=pairs)
+    seen = Seen((0,), details) if details else None
+    if seen is not None:
+        seen.learn(*regions.usual())
+    return FineTune(new_matcher("mlp", 16, seen=seen), regions, regions, config, pairs=pairs)
 
 
 def build(recipe: str) -> Recipe:

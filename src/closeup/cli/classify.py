@@ -90,7 +90,7 @@ def run(options: Options) -> int:
     usual = OVSEG if options.how in MASKED else CropPolicy()
     crop = replace(usual, enlarge=options.enlarge)
     clip = options.clip.load()
-    matcher = options.by.load(clip)
+    matcher = options.by.load(clip, options.how)
     bank = as_bank(clip, vocabulary, templates, matcher)
 
     def work(photo: Path) -> dict[str, Any]:

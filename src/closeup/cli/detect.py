@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from tyro.conf import arg
 
@@ -59,6 +59,9 @@ class Options:
 
     regions: Maybe[Path] = None
     """Boxes for a CLIP alone: a json file as for closeup classify; found in the photo unless given."""
+
+    how: Literal["dense", "crop"] = "dense"
+    """The region encoder of a CLIP alone: pool the dense map (one pass for all boxes), or encode each cut-out."""
 
     threshold: float = THRESHOLD
     """The score that an object must exceed, 0 to 1."""
@@ -138,6 +141,7 @@ def _trained(options: Options, folder: Path) -> Finder:
     usual = ModelOptions()
     given = [name for name in ("route", "size") if getattr(options.clip, name) != getattr(usual, name)]
     given += [] if options.objectness == Options.objectness else ["objectness"]
+    given += [] if options.how == Options.how else ["how"]
     given += [] if options.by.matcher is None else ["matcher"]
     if given:
         raise InputError(f"--{given[0]} is about a CLIP alone; --detector knows how it looks at photos. Drop it.")
@@ -167,7 +171,7 @@ def _zero_shot(options: Options, photos: Sequence[Path]) -> Finder:
         raise InputError("A CLIP alone knows no words of its own. Give --words, or a --detector.")
     proposer = open_proposer(options.proposer, options.clip)
     clip = options.clip.load()
-    matcher = options.by.load(clip)
+    matcher = options.by.load(clip, options.how)
     bank = as_bank(clip, vocabulary, templates, matcher)
 
     def find(photo: Path) -> DetectionResult:
@@ -180,6 +184,7 @@ def _zero_shot(options: Options, photos: Sequence[Path]) -> Finder:
             boxes=boxes if proposed is None else proposed.boxes,
             logits=None if proposed is None else proposed.logits,
             objectness=options.objectness,
+            how=options.how,
             route=options.clip.route,
             size=options.clip.size,
             threshold=options.threshold,

@@ -116,7 +116,7 @@ def run_finegrained(options: FineGrained) -> int:
             json=options.json,
         )
     clip = options.clip.load()
-    matcher = options.by.load(clip)
+    matcher = options.by.load(clip, options.how)
     with counted("ranking captions") as tell:
         report = evaluate_benchmarks(
             clip,

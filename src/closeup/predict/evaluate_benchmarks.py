@@ -187,10 +187,10 @@ def _scored(
     asked: Asked,
     texts: Sequence[Sequence[str]],
     regions: Embeddings,
-    captions: Float[Tensor, "captions dim"],
+    captions: Float[Tensor, "captions text_dim"],
     matcher: Matcher,
 ) -> list[DescribedRegion]:
-    like = next(matcher.parameters(), regions)
+    like = next(iter(matcher.state_dict().values()), regions)
     rows = captions.to(like).unflatten(0, (len(texts), len(texts[0])))
     scores = matcher.of_own(regions.to(like), rows).cpu()
     record = asked.record

@@ -14,10 +14,12 @@ def check_matcher(matcher: Matcher | None, clip: Clip) -> None:
     The image tower may be another one, as CLIPSelf adapts it, but for a matcher that looks inside. What official
     matchers learned from is not known.
     """
-    if matcher is not None and matcher.dim not in (None, clip.dim):
+    # A view with details will do for a matcher that looks inside, which chooses its own.
+    width = clip.dim if matcher is None or matcher.seen is None else clip.tower.dim
+    if matcher is not None and matcher.dim not in (None, width):
         raise InputError(
             f"The matcher {matcher.name!r} compares embeddings of {matcher.dim} dimensions, and those of "
-            f"{clip.name!r} have {clip.dim}. Give the CLIP that it was trained on."
+            f"{clip.name!r} have {width}. Give the CLIP that it was trained on."
         )
     if matcher is not None and matcher.texts not in (None, clip.text_fingerprint):
         raise InputError(

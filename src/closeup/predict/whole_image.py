@@ -11,13 +11,14 @@ import torch
 from closeup._types import IGNORE, Embeddings, Images, Labels
 from closeup.data.prefetch import prefetched
 from closeup.data.record import Reader, Record
-from closeup.errors import DataError
+from closeup.errors import DataError, InputError
 from closeup.evaluate import Recognition, RegionRecognition, Retrieval, retrieval_recall
 from closeup.evaluate.retrieval import mean_recall
 from closeup.match import Matcher, score
 from closeup.match.scores import pair_scores
 from closeup.models.clip import Clip
-from closeup.predict.matching import check_matcher
+from closeup.models.levels import ClipWithLevels
+from closeup.predict.matching import check_matcher, looked_at
 from closeup.predict.words import Words, as_bank
 from closeup.text import Templates
 
@@ -26,11 +27,15 @@ Progress = Callable[[int, int], object]
 
 @dataclass(frozen=True, slots=True, eq=False)
 class WholeImages:
-    """Every image of a reader as one embedding, with its label (IGNORE for none) and its captions, in order."""
+    """Every image of a reader as one embedding, with its label (IGNORE for none) and its captions, in order.
+
+    ``levels`` are those whose details stand behind the embeddings (``models.levels``).
+    """
 
     embeddings: Embeddings
     labels: Labels
     captions: tuple[tuple[str, ...], ...]
+    levels: tuple[int, ...] = ()
 
 
 @torch.no_grad()
@@ -68,7 +73,8 @@ def encode_whole(
             on_progress(done, count)
     labels = torch.tensor([label for label, _ in records], dtype=torch.int64)
     embeddings = torch.cat(parts) if parts else torch.zeros(0, clip.dim)
-    return WholeImages(embeddings, labels, tuple(captions for _, captions in records))
+    levels = clip.levels if isinstance(clip, ClipWithLevels) else ()
+    return WholeImages(embeddings, labels, tuple(captions for _, captions in records), levels)
 
 
 def label_of(record: Record) -> int:
@@ -111,11 +117,17 @@ def retrievals(
     over is left out, as in the thousands of COCO's test images.
 
     Raises:
-        InputError: a matcher of another width than the model's, or of raw embeddings where images have length one.
+        InputError: a matcher of another width than the model's, of raw embeddings where images have length one, or
+            that looks at other levels than the images have.
         DataError: no image has a caption.
     """
-    for matcher in matchers.values():
+    for name, matcher in matchers.items():
         check_matcher(matcher, clip)
+        if looked_at(matcher) != images.levels:
+            raise InputError(
+                f"The matcher {name!r} looks at the levels {looked_at(matcher)}, and the images have details of "
+                f"{images.levels}. Encode them with models.with_levels(clip, {looked_at(matcher)})."
+            )
     captioned = [row for row, captions in enumerate(images.captions) if captions]
     if not captioned:
         raise DataError("no image has a caption, so there is nothing to retrieve.")

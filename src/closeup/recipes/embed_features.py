@@ -144,7 +144,7 @@ def _same(folder: Path, before: object, now: Mapping[str, Any]) -> None:
     if before == now:
         return
     past = before if isinstance(before, dict) else {}
-    changed = ", ".join(name for name in now if past.get(name) != now[name])
+    changed = ", ".join(name for name in {**now, **past} if past.get(name) != now.get(name))
     raise InputError(f"{str(folder)!r} holds embeddings made with another {changed}. Choose another folder.")
 
 

@@ -313,7 +313,7 @@ def _embedded(
     take = whole_pictures if whole else regions_with_wrong(config.wrong)
     dense = Dense(config.size, unit=config.inputs == "unit") if config.how == "dense" and not whole else None
     more: list[object] = [asdict(dense)] if dense is not None else []
-    more += [config.levels] if config.levels else []
+    more += [clip.levels] if isinstance(clip, ClipWithLevels) else []
     place = f"{name}-{content_key(told, clip.fingerprint, enlarge, captions, *more)[:16]}"
     folder = (wanted.features or beside) / place
     with watch(f"embedding {name}") as tell:
