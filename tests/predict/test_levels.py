@@ -36,6 +36,7 @@ from closeup.predict.matching import looked_at, seen_by, whole_seen_by
 from closeup.predict.scorers import DenseScorer
 from closeup.predict.whole_image import encode_whole, retrievals
 from closeup.predict.words import as_bank
+from closeup.regions import FG_CLIP
 from tiny_clips import picture, vit_clip
 from tiny_towers import randomise
 
@@ -78,7 +79,8 @@ def sentences(clip: Clip, inputs: Inputs) -> Tensor:
 def test_regions_are_scored_with_their_details(clip: Clip, inputs: Inputs, how: str, kind: str) -> None:
     matcher, view = looking(clip, how, inputs=inputs, kind=kind), with_levels(clip, LEVELS)
     matcher.scale = 20.0
-    (regions,) = view.encode_regions(IMAGE, boxes=BOXES, how=how, normalize=False)
+    crop = FG_CLIP if how == "crop" else None
+    (regions,) = view.encode_regions(IMAGE, boxes=BOXES, how=how, crop=crop, normalize=inputs == "unit")
     with torch.no_grad():
         scores = matcher(regions, sentences(clip, inputs))
     result = classify(clip, IMAGE, WORDS, boxes=BOXES, how=how, top=4, matcher=matcher)
@@ -89,10 +91,9 @@ def test_regions_are_scored_with_their_details(clip: Clip, inputs: Inputs, how: 
     found = detect_zero_shot(clip, IMAGE, WORDS, boxes=BOXES, how=how, threshold=0.0, matcher=matcher)
     assert float(found.scores[0]) == pytest.approx(float(shares.max()), abs=1e-4)
     blind = new_matcher("cosine", clip.dim, seen=matcher.seen)
-    plain = classify(clip, IMAGE, WORDS, boxes=BOXES, how=how, top=4)
-    if how == "crop":  # a cell of a view's map is brought to length one after it is pooled
-        alike = classify(clip, IMAGE, WORDS, boxes=BOXES, how=how, top=4, matcher=blind)
-        torch.testing.assert_close(alike.scores, plain.scores, atol=1e-5, rtol=0)
+    plain = classify(clip, IMAGE, WORDS, boxes=BOXES, how=how, top=4, crop=crop)
+    alike = classify(clip, IMAGE, WORDS, boxes=BOXES, how=how, top=4, matcher=blind)
+    torch.testing.assert_close(alike.scores, plain.scores, atol=1e-5, rtol=0)
     assert not torch.allclose(result.scores, plain.scores, atol=1e-2)
 
 

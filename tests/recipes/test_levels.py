@@ -23,7 +23,7 @@ from closeup.models.levels import with_levels
 from closeup.predict import evaluate_fine_grained
 from closeup.recipes import features as tables
 from closeup.recipes import run_finegrained
-from closeup.recipes.embed_features import embed_features, regions_with_wrong, whole_pictures
+from closeup.recipes.embed_features import Dense, embed_features, regions_with_wrong, whole_pictures
 from closeup.recipes.features import CARD, Features, open_features
 from closeup.recipes.finegrained import FineTune, best_rank, cosine_like, mean_rank
 from closeup.recipes.finegrained_config import FineGrainedConfig
@@ -72,25 +72,26 @@ def embedded(clip: Clip, folder: Path, **changes: Any) -> Features:  # noqa: ANN
 @HOW
 def test_rows_are_regions_embedded_one_by_one(clip: Clip, tmp_path: Path, how: str) -> None:
     view = with_levels(clip, LEVELS)
-    features = embedded(view, tmp_path / "store", how=how)
+    dense = None if how == "crop" else Dense(size=64)
+    features = embedded(view, tmp_path / "store", dense=dense)
     expected = []
     for index in range(RECORDS):
         record = Described()[index]
         assert record.boxes is not None
-        crop = FG_CLIP if how == "crop" else None
+        seen: dict[str, Any] = {"crop": FG_CLIP} if how == "crop" else {"size": 64}
         for box in record.boxes:
-            (row,) = view.encode_regions(record.load(), boxes=box[None], how=how, crop=crop, normalize=False)
+            (row,) = view.encode_regions(record.load(), boxes=box[None], how=how, normalize=False, **seen)
             expected.append(row[0])
     assert (features.dim, features.details) == (24, WIDE - 24)
     given = features.take(range(len(features)))
     assert given["images"].shape == (2 * RECORDS, WIDE)
     torch.testing.assert_close(given["images"], torch.stack(expected), atol=1e-4, rtol=2e-3)
-    plain = embedded(clip, tmp_path / "plain", how=how).take(range(len(features)))
+    plain = embedded(clip, tmp_path / "plain", dense=dense).take(range(len(features)))
     torch.testing.assert_close(given["images"][:, :24], plain["images"], atol=1e-4, rtol=2e-3)
     assert torch.equal(given["captions"], plain["captions"])
     card = json.loads((tmp_path / "store" / CARD).read_text())
     assert (card["dim"], card["details"], card["told"]["levels"]) == (24, WIDE - 24, list(LEVELS))
-    assert card["told"].get("how", "crop") == how
+    assert card["told"].get("dense") == (None if how == "crop" else {"size": 64, "unit": False})
 
 
 def test_rows_are_whole_pictures_embedded_one_by_one(clip: Clip, tmp_path: Path) -> None:
@@ -111,32 +112,33 @@ def test_a_store_without_levels_is_what_it_always_was(clip: Clip, tmp_path: Path
 
 
 def test_embeddings_seen_otherwise_are_refused(clip: Clip, tmp_path: Path) -> None:
-    makers: dict[str, tuple[Clip, str, bool]] = {
-        "plain": (clip, "crop", False),
-        "dense": (clip, "dense", False),
-        "unit": (clip, "dense", True),
-        "levels": (with_levels(clip, LEVELS), "crop", False),
-        "other": (with_levels(clip, (0, 1)), "crop", False),
-        "both": (with_levels(clip, LEVELS), "dense", False),
+    makers: dict[str, tuple[Clip, Dense | None]] = {
+        "plain": (clip, None),
+        "dense": (clip, Dense()),
+        "larger": (clip, Dense(size=64)),
+        "unit": (clip, Dense(unit=True)),
+        "levels": (with_levels(clip, LEVELS), None),
+        "other": (with_levels(clip, (0, 1)), None),
+        "both": (with_levels(clip, LEVELS), Dense()),
     }
-    for there, (view, how, unit) in makers.items():
-        made = embedded(view, tmp_path / there, how=how, unit=unit)
-        assert embedded(view, tmp_path / there, how=how, unit=unit).card == made.card
-    pairs = [("plain", "dense", "how"), ("dense", "plain", "how"), ("plain", "levels", "levels")]
-    pairs += [("levels", "plain", "levels"), ("levels", "other", "levels"), ("levels", "both", "how")]
-    pairs += [("both", "plain", "how, levels"), ("dense", "unit", "unit"), ("unit", "dense", "unit")]
+    for there, (view, dense) in makers.items():
+        made = embedded(view, tmp_path / there, dense=dense)
+        assert embedded(view, tmp_path / there, dense=dense).card == made.card
+    pairs = [("plain", "dense", "dense"), ("dense", "plain", "dense"), ("plain", "levels", "levels")]
+    pairs += [("levels", "plain", "levels"), ("levels", "other", "levels"), ("levels", "both", "dense")]
+    pairs += [("both", "plain", "dense, levels"), ("dense", "unit", "dense"), ("larger", "dense", "dense")]
     for there, now, what in pairs:
-        view, how, unit = makers[now]
+        view, dense = makers[now]
         with pytest.raises(InputError, match=f"made with another {what}[.]"):
-            embedded(view, tmp_path / there, how=how, unit=unit)
+            embedded(view, tmp_path / there, dense=dense)
 
 
 def test_dense_regions_of_length_one_are_means_of_cells_of_length_one(clip: Clip, tmp_path: Path) -> None:
-    given = embedded(clip, tmp_path / "unit", how="dense", unit=True).take(range(2))["images"]
+    given = embedded(clip, tmp_path / "unit", dense=Dense(unit=True)).take(range(2))["images"]
     record = Described()[0]
     (expected,) = clip.encode_regions(record.load(), boxes=record.boxes)
     torch.testing.assert_close(given, expected, atol=1e-3, rtol=0)
-    raw = F.normalize(embedded(clip, tmp_path / "raw", how="dense").take(range(2))["images"], dim=1)
+    raw = F.normalize(embedded(clip, tmp_path / "raw", dense=Dense()).take(range(2))["images"], dim=1)
     assert float((raw - expected).abs().max()) > 2e-3
 
 
@@ -157,7 +159,7 @@ def test_what_is_usual_is_the_mean_and_deviation_over_pictures(block: int, monke
     assert deviation[5] == 0
     seen = Seen((0,), 6)
     seen.learn(mean, deviation)
-    assert seen.spread[5] == LEAST_SPREAD
+    assert float(seen.spread[5]) == pytest.approx(LEAST_SPREAD * 7.5)
     footed = seen(torch.from_numpy(images.astype(np.float32)))
     expected = (details - details.mean(axis=0)) / np.maximum(details.std(axis=0), LEAST_SPREAD)
     torch.testing.assert_close(footed[:, 4:], torch.from_numpy(expected).float(), rtol=0, atol=1e-3)
@@ -265,9 +267,9 @@ def trained(
     return {name: train_matcher(each, folder / name).folder for name, each in (("crop", wanted), ("dense", keeping))}
 
 
-def stores(folder: Path, levels: Sequence[int] | None, how: str | None) -> list[Path]:
+def stores(folder: Path, levels: Sequence[int] | None, how: str) -> list[Path]:
     told = {path: open_features(path).card["told"] for path in folder.glob("[!.]*")}
-    return [path for path, said in told.items() if (said.get("levels"), said.get("how")) == (levels, how)]
+    return [path for path, said in told.items() if (said.get("levels"), "dense" in said) == (levels, how == "dense")]
 
 
 @HOW
@@ -278,11 +280,11 @@ def test_a_training_from_end_to_end(trained: dict[str, Path], small_clip: Clip, 
     assert (matcher.seen.levels, matcher.seen.details, matcher.seen.how) == (LEVELS, WIDE - 24, how)
     assert matcher.seen.images == small_clip.fingerprint == view.fingerprint
     assert matcher.dim == 24
-    (held,) = (path for path in stores(store, list(LEVELS), None if how == "crop" else how) if "held" in path.name)
-    (regions,) = (path for path in stores(store, list(LEVELS), None if how == "crop" else how) if "reg" in path.name)
+    (held,) = (path for path in stores(store, list(LEVELS), how) if "held" in path.name)
+    (regions,) = (path for path in stores(store, list(LEVELS), how) if "reg" in path.name)
     mean, deviation = open_features(regions).usual()
     assert torch.equal(matcher.seen.usual, mean)
-    assert torch.equal(matcher.seen.spread, deviation.clamp(min=LEAST_SPREAD))
+    assert torch.equal(matcher.seen.spread, deviation.maximum(LEAST_SPREAD * mean.abs().clamp(min=1)))
     figures, features = card["figures"], open_features(held)
     assert mean_rank(matcher, features) == figures["rank"] == best_rank(Path(f"{trained[how]}-run") / "regions")
     plain = Features(features.images[:, :24], features.texts, features.items)
@@ -379,7 +381,7 @@ def test_levels_that_count_from_the_end_are_the_same_ones(
 
 def test_each_way_to_see_has_a_folder_of_its_own(wanted: MatcherTraining, tmp_path: Path) -> None:
     configs: list[dict[str, Any]] = [{}, {"levels": (0,)}, {"levels": (1,)}, {"how": "dense"}]
-    configs += [{"how": "dense", "inputs": "unit"}, {"how": "dense", "levels": (0,)}]
+    configs += [{"how": "dense", "inputs": "unit"}, {"how": "dense", "levels": (0,)}, {"how": "dense", "size": 64}]
     few = {"steps": 1, "batch_size": 2}
     for number, config in enumerate(configs):
         training = replace(wanted, regions=FEW, held=FEW, config=config, warmup=None, training=few)
@@ -410,6 +412,8 @@ def test_the_name_of_a_plain_store_is_what_it_always_was(
         ({"levels": ("0",)}, ConfigError, "levels"),
         ({"how": "mask-token"}, ConfigError, "how"),
         ({"how": "dense", "enlarge": 2.0}, ConfigError, "cuts nothing out"),
+        ({"size": 64}, ConfigError, "for the dense map alone"),
+        ({"how": "dense", "size": 0}, ConfigError, "`size` is 0"),
     ],
 )
 def test_what_cannot_be_seen_is_said_before_anything_is_embedded(

@@ -22,6 +22,7 @@ from closeup.errors import InputError
 from closeup.geometry import masks_to_boxes
 from closeup.models.encode_regions import MASKED
 from closeup.predict import RegionResult, classify
+from closeup.predict.matching import crop_of
 from closeup.predict.region_file import PhotoRegions, RegionFile
 from closeup.predict.words import as_bank
 from closeup.regions import CropPolicy
@@ -87,10 +88,10 @@ def run(options: Options) -> int:
     source.check(photos)
     saver = None if options.out is None else Saver(options.out, options.format, photos)
     vocabulary, templates = options.text.vocabulary(), options.text.template_set()
-    usual = OVSEG if options.how in MASKED else CropPolicy()
-    crop = replace(usual, enlarge=options.enlarge)
     clip = options.clip.load()
     matcher = options.by.load(clip, options.how)
+    usual = OVSEG if options.how in MASKED else crop_of(matcher, options.how, None) or CropPolicy()
+    crop = replace(usual, enlarge=options.enlarge)
     bank = as_bank(clip, vocabulary, templates, matcher)
 
     def work(photo: Path) -> dict[str, Any]:

@@ -15,7 +15,7 @@ from closeup.models.encode_regions import BoxTable, MaskStack
 from closeup.models.preprocess import Size
 from closeup.models.routes import Route
 from closeup.predict.image_sources import Opened, Skipped, opened
-from closeup.predict.matching import scale_of, seen_by, told_of, wants_unit
+from closeup.predict.matching import crop_of, scale_of, seen_by, told_of, wants_unit
 from closeup.predict.provenance import Provenance, as_size, describe
 from closeup.predict.results import RegionResult
 from closeup.predict.words import Words, as_bank
@@ -52,7 +52,7 @@ def classify(
         templates: Name of a template set or the set itself (None: "simple", or those of the bank).
         route: How the last block is replaced in the dense map.
         size: Longest side of the image for ``dense``, input size of the crops otherwise; pixels (None: native).
-        crop: How regions are cut out.
+        crop: How regions are cut out (None: as is usual for the encoder; for a matcher as it learned them).
         matcher: What scores regions against words (None: the cosine).
 
     Raises:
@@ -118,7 +118,7 @@ def classify_many(
                 how=how,
                 route=route,
                 size=size,
-                crop=crop,
+                crop=crop_of(matcher, how, crop),
                 batch=batch,
                 normalize=wants_unit(matcher),
             )

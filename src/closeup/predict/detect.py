@@ -22,7 +22,7 @@ from closeup.models.clip import Clip
 from closeup.models.encode_regions import BoxTable
 from closeup.models.preprocess import Size
 from closeup.models.routes import Route
-from closeup.predict.matching import scale_of, seen_by, told_of, wants_unit
+from closeup.predict.matching import crop_of, scale_of, seen_by, told_of, wants_unit
 from closeup.predict.provenance import Provenance, as_size, describe
 from closeup.predict.result import Arrays, LabelledResult, Regions
 from closeup.predict.words import Words, as_bank, detector_bank
@@ -196,7 +196,13 @@ def detect_zero_shot(
     if logits is not None and len(logits) != len(table):
         raise InputError(f"{len(table)} boxes have {len(logits)} objectness logits. Give one for each.")
     (regions,) = seen_by(matcher, clip, how).encode_regions(
-        [picture], boxes=[table], how=how, route=route, size=size, normalize=wants_unit(matcher)
+        [picture],
+        boxes=[table],
+        how=how,
+        route=route,
+        size=size,
+        crop=crop_of(matcher, how, None),
+        normalize=wants_unit(matcher),
     )
     shares = probabilities(score(regions.cpu(), bank, matcher), scale_of(matcher, clip))
     if logits is not None:

@@ -6,6 +6,7 @@ from closeup.errors import InputError
 from closeup.match import Matcher
 from closeup.models.clip import Clip
 from closeup.models.levels import with_levels
+from closeup.regions import FG_CLIP, CropPolicy
 
 
 def check_matcher(matcher: Matcher | None, clip: Clip) -> None:
@@ -55,6 +56,11 @@ def looked_at(matcher: Matcher | None) -> tuple[int, ...]:
 def whole_seen_by(matcher: Matcher | None, clip: Clip) -> Clip:
     """Return the CLIP as a matcher sees whole pictures, whatever encoder its regions come by."""
     return with_levels(clip, looked_at(matcher))
+
+
+def crop_of(matcher: Matcher | None, how: str, given: CropPolicy | None) -> CropPolicy | None:
+    """Return how regions are cut out: as is said, else for a matcher as it learned them, else as is usual (None)."""
+    return FG_CLIP if given is None and matcher is not None and how == "crop" else given
 
 
 def wants_unit(matcher: Matcher | None) -> bool:
