@@ -9,6 +9,7 @@ import pytest
 import torch
 from torchvision.ops import box_iou
 
+from closeup.data.benchmarks import open_benchmarks
 from closeup.data.record import iterate
 from closeup.data.world.world import World
 from closeup.heads.dense_predictor import load_dense_predictor
@@ -17,11 +18,13 @@ from closeup.heads.mask_proposer import load_mask_proposer
 from closeup.heads.rpn import load_proposer
 from closeup.heads.saved import load_detector
 from closeup.heads.segmenter import load_segmenter
+from closeup.match.matcher import Matcher
 from closeup.match.matcher_file import load_matcher, packaged_matchers
 from closeup.models.load import PACKAGED, load, packaged_models
 from closeup.predict import evaluate_detection, evaluate_regions, propose_boxes
 from closeup.predict.catseg import CatSegScorer
 from closeup.predict.dense_predictor import DensePredictorScorer
+from closeup.predict.evaluate_benchmarks import evaluate_benchmarks
 from closeup.predict.evaluate_segmentation import evaluate_scorer
 from closeup.predict.segment_masks import OvSegScorer
 
@@ -167,11 +170,21 @@ def test_heads_that_ship_name_no_place_of_this_machine() -> None:
         assert sum(path.stat().st_size for path in (PACKAGED / name).iterdir()) < (9e6 if whole else 4e6)
 
 
-def test_the_matcher_that_ships_is_of_tiny_and_begins_nowhere_else() -> None:
-    assert packaged_matchers() == ["tiny-finegrained"]
-    card = json.loads((PACKAGED / "tiny-finegrained" / "card.json").read_text())
-    assert card["trained"]["base"]["fingerprint"] == load("tiny").fingerprint
-    assert card["figures"]["rank"] < card["figures"]["cosine"]
-    matcher = load_matcher("tiny-finegrained")
-    assert (matcher.kind, matcher.inputs, matcher.dim) == ("residual-mlp", "unit", load("tiny").dim)
-    assert sum(path.stat().st_size for path in (PACKAGED / "tiny-finegrained").iterdir()) < 1e6
+def test_the_matchers_that_ship_are_of_tiny_and_begin_nowhere_else() -> None:
+    assert packaged_matchers() == ["tiny-finegrained", "tiny-finegrained-levels"]
+    for name in packaged_matchers():
+        card = json.loads((PACKAGED / name / "card.json").read_text())
+        assert card["trained"]["base"]["fingerprint"] == load("tiny").fingerprint
+        assert card["figures"]["rank"] < card["figures"]["cosine"]
+        matcher = load_matcher(name)
+        assert (matcher.kind, matcher.inputs, matcher.dim) == ("residual-mlp", "unit", load("tiny").dim)
+        assert sum(path.stat().st_size for path in (PACKAGED / name).iterdir()) < 1.5e6
+
+
+def test_the_matcher_that_looks_inside_sees_more_of_crops() -> None:
+    hard = open_benchmarks("world?negatives=1_attributes&count=60&split=test")
+    names: dict[str, Matcher | None] = {"cosine": None}
+    names |= {name: load_matcher(name) for name in packaged_matchers()}
+    found = evaluate_benchmarks(load("tiny"), hard, names)
+    ranks = {name: each.reports["1_attributes"].ranks().mean for name, each in found.items()}
+    assert ranks["tiny-finegrained-levels"] < ranks["tiny-finegrained"] - 0.1 < ranks["cosine"] - 0.9, ranks

@@ -19,6 +19,7 @@ from closeup.reproduce.finegrained_models import (
     REGIONS,
     SHIPPED,
     SHIPPED_KEEP,
+    SHIPPED_LOOKING,
     MatcherMade,
     keeping_training,
     looking_inside,
@@ -116,8 +117,12 @@ def _inside(wanted: Wanted, measured: Measurements) -> Found:
 
 
 def _shipped(wanted: Wanted, measured: Measurements) -> Found:
-    matcher = load_matcher(made_matcher(shipped_training(), wanted, measured.counter) if wanted.train else SHIPPED)
-    rows, _ = tables.shipped(measured, matcher)
+    names = {SHIPPED: shipped_training(), SHIPPED_LOOKING: looking_inside(shipped_training())}
+    matcher, looking = (
+        load_matcher(made_matcher(training, wanted, measured.counter) if wanted.train else name)
+        for name, training in names.items()
+    )
+    rows, _ = tables.shipped(measured, matcher, looking)
     looked = segment_twins(matcher, measured.scale.trend_scenes)
     caption = "The first twins that the cosine does not tell apart, and what the matcher calls them."
     return Found(rows, looked.findings(), {"told-apart": (looked.sheet, caption)})
@@ -171,8 +176,9 @@ FINEGRAINED = Reproduction(
         ),
         Part(
             "shipped",
-            "The matcher that ships",
-            f"`{SHIPPED}` on crops by `tiny`, and on the dense map of `tiny-clipself`, whose text tower is the same. "
+            "The matchers that ship",
+            f"`{SHIPPED}` on crops by `tiny`, and on the dense map of `tiny-clipself`, whose text tower is the same; "
+            f"and `{SHIPPED_LOOKING}`, which looks inside `tiny`, on its crops. "
             "Mean rank of each benchmark on {scale.scenes} scenes; and twins, two things that differ in one attribute: "
             "the share in percent that is called by its own name and not by its twin's (chance 50), "
             "of {scale.trend_scenes} pairs a family.",

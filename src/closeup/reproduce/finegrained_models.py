@@ -15,6 +15,9 @@ from closeup.reproduce.trainings import RAW
 SHIPPED = "tiny-finegrained"
 """What ships: a matcher that begins as the cosine and keeps its rankings of whole pictures."""
 
+SHIPPED_LOOKING = f"{SHIPPED}-levels"
+"""What ships besides: the same with details of tiny's levels, for crops by tiny alone."""
+
 REGIONS, HELD, PAIRS = 20_000, 500, 6_000
 """Scenes whose things teach details, and tell the best weights; scenes whose captions are ranked."""
 QUICK = 24

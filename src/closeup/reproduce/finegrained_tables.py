@@ -31,7 +31,7 @@ LOST = 1.0
 """Points of R@1 that a matcher may lose and still be said to keep retrieval."""
 
 ADAPTED = "tiny-clipself"
-MATCHER_ROW = "matcher"
+MATCHER_ROW, LOOKING_ROW = "matcher", "matcher with levels"
 DETECTOR_ROW = "detector"
 
 Found = TypeVar("Found")
@@ -112,14 +112,18 @@ def inside(measured: Measurements, rows: Rows) -> Table:
     return found, _said_of_hard(found)
 
 
-def shipped(measured: Measurements, matcher: Matcher) -> Table:
-    """Return ranks, retrieval and twins by the cosine and by a matcher, from crops and from an adapted dense map."""
+def shipped(measured: Measurements, matcher: Matcher, looking: Matcher) -> Table:
+    """Return ranks, retrieval and twins by the cosine and by matchers, from crops and from an adapted dense map.
+
+    The one that looks inside is asked about crops alone, by the CLIP that it looks into.
+    """
     pair: dict[str, Matcher | None] = {COSINE_ROW: None, MATCHER_ROW: matcher}
     rows: list[Row] = []
     for place, model, how in (("crops", RAW, "crop"), (f"dense map of {ADAPTED}", ADAPTED, "dense")):
-        ranks, twins = measured.described(model, pair, how), measured.twins(model, pair, how)
-        recalls = measured.retrieved(RAW, pair) if how == "crop" else {}
-        for name in pair:
+        asked = pair | ({LOOKING_ROW: looking} if how == "crop" else {})
+        ranks, twins = measured.described(model, asked, how), measured.twins(model, asked, how)
+        recalls = measured.retrieved(RAW, asked) if how == "crop" else {}
+        for name in asked:
             row = f"{place}, {name}"
             rows += [
                 Row(row, BENCHMARKS[benchmark].title, (report.ranks().mean,), digits=2)
