@@ -31,6 +31,7 @@ class Options:
         closeup reproduce detection --train
         closeup reproduce ovseg
         closeup reproduce denseclip --train --camvid /data/camvid
+        closeup reproduce finegrained --tables shipped detector-or-clip
         closeup reproduce segmentation --tables untrained panoptic
         closeup reproduce clipself --tables regions forgetting --json
         closeup reproduce clipself --train --work runs/clipself
@@ -38,7 +39,8 @@ class Options:
     """
 
     name: Positional[str]
-    """Which paper or task: "clipself", "regionclip", "detection", "ovseg", "segmentation" or "denseclip"."""
+    """Which paper or task: "clipself", "regionclip", "detection", "ovseg", "segmentation", "denseclip" or
+    "finegrained"."""
 
     out: Path = Path(".")
     """The folder under which results/ and docs/results/ are written."""
