@@ -16,7 +16,7 @@ def check_matcher(matcher: Matcher | None, clip: Clip) -> None:
     matchers learned from is not known.
     """
     # A view with details will do for a matcher that looks inside, which chooses its own.
-    width = clip.dim if matcher is None or matcher.seen is None else clip.tower.dim
+    width = clip.dim if matcher is None or matcher.seen is None else clip.joint_dim
     if matcher is not None and matcher.dim not in (None, width):
         raise InputError(
             f"The matcher {matcher.name!r} compares embeddings of {matcher.dim} dimensions, and those of "
