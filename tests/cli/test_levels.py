@@ -126,9 +126,11 @@ def test_a_matcher_of_crops_is_used_by_verbs_that_cut_out(
         ("evaluate", "segmentation", "--data", "world?count=2&size=96"),
         ("evaluate", "finegrained", "--data", "world?count=2&size=96", "--how", "dense"),
     ):
-        refused(closeup(*verb, *look), "inside by the encoder 'crop', and here they come by 'dense'")
+        refused(
+            closeup(*verb, *look), "inside by the encoder 'crop', and here they come by 'dense'", "with --how dense"
+        )
     masked = closeup("evaluate", "finegrained", "--data", "world?count=2&size=96", "--how", "masked-crop", *look)
-    refused(masked, "by the encoder 'crop', and here they come by 'masked-crop'")
+    refused(masked, "by the encoder 'crop', and here they come by 'masked-crop'", "take a matcher without --levels")
 
 
 def test_another_model_is_another_one_inside(closeup: Run, small_clip: Clip, photos: Path, tmp_path: Path) -> None:

@@ -4,7 +4,9 @@ import pytest
 import torch
 from open_clip import CLIP
 
+from closeup.models.levels import with_levels
 from closeup.models.precision import PARITY, bf16_is_fast, parity
+from closeup.models.tower import ImageTower
 from tiny_clips import as_clip, vit_clip, vit_config, vit_model
 from tiny_towers import images
 
@@ -35,3 +37,20 @@ def test_auto_halves_only_a_model_that_bears_it() -> None:
         auto, exact = (as_clip(model, vit_config(), precision) for precision in ("auto", "fp32"))
         assert (parity(auto.tower, torch.device("cpu")) >= PARITY) is halved
         assert torch.equal(auto.encode_dense(pictures), exact.encode_dense(pictures)) is not halved
+
+
+@pytest.mark.skipif(not bf16_is_fast(torch.device("cpu")), reason="this CPU has no bf16 matrix unit")
+@torch.no_grad()
+def test_what_a_model_bears_is_found_out_once_for_all_views(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[torch.device] = []
+
+    def counted(tower: ImageTower, device: torch.device) -> float:
+        asked.append(device)
+        return parity(tower, device)
+
+    monkeypatch.setattr("closeup.models.clip.parity", counted)
+    clip = as_clip(vit_model(), precision="auto")
+    for level in (0, 1, 0):  # a view a photo, as predictions make them
+        with_levels(clip, (level,)).encode_image(images(32, 32))
+    clip.to("cpu").encode_dense(images(32, 32))
+    assert asked == [torch.device("cpu")]

@@ -99,7 +99,8 @@ class FineGrainedOptions:
     """Width between the layers of "mlp" and "residual-mlp"."""
 
     inputs: Maybe[Inputs] = None
-    """What the matcher is given: embeddings of length one, as unless given, or raw, as in the official code."""
+    """What the matcher is given: embeddings raw, as in the official code and unless given, or of length one, as unless
+    given with the preset keep."""
 
     objective: Maybe[Literal["hinge", "softmax"]] = None
     """How wrong captions are kept down: beyond a margin, as in the paper, or by a softmax over a region's captions."""

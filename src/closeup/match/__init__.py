@@ -5,6 +5,7 @@ from closeup.match.cosine import cosine_map as cosine_map
 from closeup.match.fusion import fuse as fuse
 from closeup.match.fusion import word_weights as word_weights
 from closeup.match.matcher import Matcher as Matcher
+from closeup.match.matcher import Seen as Seen
 from closeup.match.matcher_file import load_matcher as load_matcher
 from closeup.match.matcher_file import save_matcher as save_matcher
 from closeup.match.matchers import new_matcher as new_matcher

@@ -133,7 +133,7 @@ class OwnPart(nn.Module):
 
 def identity_side(wide: int, hidden: int, dim: int) -> nn.Module:
     """Return a side that leaves embeddings as they are."""
-    return OwnPart(dim) if wide > dim else nn.Identity()
+    return nn.Identity()
 
 
 def linear_side(wide: int, hidden: int, dim: int) -> nn.Module:

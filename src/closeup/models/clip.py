@@ -76,7 +76,7 @@ class Clip:
         self.image_preprocess = Preprocess.from_config(self.tower.image_size, config.get("preprocess_cfg", {}))
         self._make_tokenizer = tokenizer
         self._tokenizer: Tokenizer | None = None
-        self._parity: float | None = None
+        self._parities: dict[torch.device, float] = {}
         self._fingerprints: dict[str, tuple[tuple[int, ...], str]] = {}
 
     def __repr__(self) -> str:
@@ -163,7 +163,6 @@ class Clip:
     def to(self, device: torch.device | str) -> Clip:
         """Move the weights, in place."""
         self.model.to(device)
-        self._parity = None
         return self
 
     def encode_image(self, images: Images, *, normalize: bool = False) -> Embeddings:
@@ -384,9 +383,10 @@ class Clip:
             return self.precision == "bf16"
         if not bf16_is_fast(self.device):
             return False
-        if self._parity is None:
-            self._parity = parity(self.tower, self.device)
-        return self._parity >= PARITY
+        device = self.device
+        if device not in self._parities:
+            self._parities[device] = parity(self.tower, device)
+        return self._parities[device] >= PARITY
 
 
 def _is_beside_text(name: str) -> bool:

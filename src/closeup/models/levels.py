@@ -83,13 +83,12 @@ class ClipWithLevels(Clip):
         """
         if window is not None:
             raise InputError(f"The window {window!r}: what a model is like inside is read without windows. Leave it.")
-        with self._cast():
-            found = self.tower.read(self._ready(images), self.levels, get_route(route))
+        found = self.read(images, self.levels, route=route)
         if found.dense is None:
             raise ModelError(f"The tower of {self.name!r} has no map in the joint space to put details behind.")
         grid = (found.dense.shape[2], found.dense.shape[3])
-        told = [part for level in found.levels for part in _around(level.float(), grid)]
-        return torch.cat([_unit(found.dense.float(), normalize), *told], dim=1)
+        told = [part for level in found.levels for part in _around(level, grid)]
+        return torch.cat([_unit(found.dense, normalize), *told], dim=1)
 
     def encode_masked(
         self, images: Images, masks: Bool[Tensor, "batch lines columns"], *, normalize: bool = False

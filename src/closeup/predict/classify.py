@@ -52,7 +52,7 @@ def classify(
         templates: Name of a template set or the set itself (None: "simple", or those of the bank).
         route: How the last block is replaced in the dense map.
         size: Longest side of the image for ``dense``, input size of the crops otherwise; pixels (None: native).
-        crop: How regions are cut out (None: as is usual for the encoder; for a matcher as it learned them).
+        crop: How regions are cut out (None: as is usual for the encoder; for a matcher as FG-CLIP does).
         matcher: What scores regions against words (None: the cosine).
 
     Raises:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from closeup.errors import InputError
 from closeup.match import Matcher
+from closeup.match.matcher import SEEING
 from closeup.models.clip import Clip
 from closeup.models.levels import with_levels
 from closeup.regions import FG_CLIP, CropPolicy
@@ -16,7 +17,7 @@ def check_matcher(matcher: Matcher | None, clip: Clip) -> None:
     matchers learned from is not known.
     """
     # A view with details will do for a matcher that looks inside, which chooses its own.
-    width = clip.dim if matcher is None or matcher.seen is None else clip.tower.dim
+    width = clip.dim if matcher is None or matcher.seen is None else clip.joint_dim
     if matcher is not None and matcher.dim not in (None, width):
         raise InputError(
             f"The matcher {matcher.name!r} compares embeddings of {matcher.dim} dimensions, and those of "
@@ -41,9 +42,10 @@ def seen_by(matcher: Matcher | None, clip: Clip, how: str) -> Clip:
         InputError: the matcher learned what regions of another encoder are like inside.
     """
     if matcher is not None and matcher.seen is not None and how != matcher.seen.how:
+        other = f"train a matcher with --how {how}" if how in SEEING else "take a matcher without --levels"
         raise InputError(
             f"The matcher {matcher.name!r} learned what regions are like inside by the encoder {matcher.seen.how!r}, "
-            f"and here they come by {how!r}. Choose {matcher.seen.how!r}, or train a matcher with --how {how}."
+            f"and here they come by {how!r}. Choose {matcher.seen.how!r}, or {other}."
         )
     return whole_seen_by(matcher, clip)
 
@@ -59,7 +61,10 @@ def whole_seen_by(matcher: Matcher | None, clip: Clip) -> Clip:
 
 
 def crop_of(matcher: Matcher | None, how: str, given: CropPolicy | None) -> CropPolicy | None:
-    """Return how regions are cut out: as is said, else for a matcher as it learned them, else as is usual (None)."""
+    """Return how regions are cut out: as is said, else for a matcher as FG-CLIP does, else as is usual (None).
+
+    So matchers learn them, though some enlarged (``FineGrainedConfig.enlarge``), which must be said.
+    """
     return FG_CLIP if given is None and matcher is not None and how == "crop" else given
 
 

@@ -123,7 +123,7 @@ def embed_features(
                 table.add(clip, shown, images, len(chunk), sum(described for _, described in chunk))
                 if on_progress is not None:
                     on_progress(table.records, len(reader))
-            table.finish(clip.tower.dim, clip.dim - clip.tower.dim, captions)
+            table.finish(clip.joint_dim, clip.dim - clip.joint_dim, captions)
     except Timeout as error:
         raise InputError(
             f"Another run is filling {str(folder)!r} with embeddings. Wait for it, or choose another folder."

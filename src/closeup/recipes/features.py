@@ -26,8 +26,8 @@ class Features:
     """Items of one picture and its captions each, the first of which is right; the tables stay on disk.
 
     ``images`` and ``texts`` are raw embeddings, each picture and each text once; behind those of pictures there may be
-    details (``models.levels``). A row of ``items`` holds the row of a
-    picture and the rows of its captions, as many in every item.
+    details (``models.levels``). A row of ``items`` holds the row of a picture and the rows of its captions, as many in
+    every item.
     """
 
     images: Float[np.ndarray, "pictures wide"]
