@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
+from itertools import chain
 from typing import Literal
 
 import torch
@@ -145,6 +146,10 @@ class Matcher(nn.Module, ABC):
         normalisation: Normalisation = "features",
     ) -> Float[Tensor, "regions captions"]:
         """Return the raw score of every region with captions of its own; InputError as ``forward``."""
+
+    def like(self, other: Tensor) -> Tensor:
+        """Return a tensor of the device and type that the matcher computes in: one of its own, or ``other``."""
+        return next(chain(self.parameters(), self.buffers()), other)
 
     def taken(self, embeddings: Float[Tensor, "*count dim"]) -> Float[Tensor, "*count dim"]:
         """Return embeddings as the matcher takes them; InputError for another width."""

@@ -79,7 +79,9 @@ def new_matcher(
     if kind not in KINDS:
         raise InputError(f"Unknown matcher {kind!r}. {suggest(str(kind), KINDS)}")
     _check(kind, hidden, heads, inputs)
-    if seen is not None and (kind not in ("cosine", *LOOKING) or dim is None):
+    if seen is not None and dim is None:
+        raise InputError("dim is None: a matcher that sees details must be told where the embedding before them ends.")
+    if seen is not None and kind not in ("cosine", *LOOKING):
         raise InputError(f"The matcher {kind!r} sees embeddings alone, without details. {suggest(kind, LOOKING)}")
     if kind == "cosine":
         own = nn.Identity() if seen is None or dim is None else OwnPart(dim)

@@ -65,7 +65,7 @@ def pair_scores(
                     f"The {what} have length one, and the matcher {matcher.name!r} was trained on raw embeddings. "
                     "Make regions and maps with normalize=False, and the text bank with mean='mean-of-raw'."
                 )
-    like = next(iter(matcher.state_dict().values()), regions)
+    like = matcher.like(regions)
     scores: Tensor = matcher(regions.to(like), texts.to(like))
     return scores.to(regions.device)
 

@@ -31,7 +31,8 @@ class ClipWithLevels(Clip):
     """Another view of a CLIP, whose image embeddings have ``details`` numbers behind those of the joint space.
 
     It shares the weights. Where length one is asked for, the part in the joint space has it, and details are left as
-    they are. ``dim`` is the width of both together; texts are as they were.
+    they are. ``dim`` is the width of both together; texts are as they were, and so are the joint-space outputs of
+    ``encode_both``, ``read`` and ``features_and_dense``.
 
     Args:
         clip: The model.

@@ -190,7 +190,7 @@ def _scored(
     captions: Float[Tensor, "captions text_dim"],
     matcher: Matcher,
 ) -> list[DescribedRegion]:
-    like = next(iter(matcher.state_dict().values()), regions)
+    like = matcher.like(regions)
     rows = captions.to(like).unflatten(0, (len(texts), len(texts[0])))
     scores = matcher.of_own(regions.to(like), rows).cpu()
     record = asked.record

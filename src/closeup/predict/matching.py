@@ -45,7 +45,7 @@ def seen_by(matcher: Matcher | None, clip: Clip, how: str) -> Clip:
         other = f"train a matcher with --how {how}" if how in SEEING else "take a matcher without --levels"
         raise InputError(
             f"The matcher {matcher.name!r} learned what regions are like inside by the encoder {matcher.seen.how!r}, "
-            f"and here they come by {how!r}. Choose {matcher.seen.how!r}, or {other}."
+            f"and here they come by {how!r}. Use it with --how {matcher.seen.how}, where there is one, or {other}."
         )
     return whole_seen_by(matcher, clip)
 

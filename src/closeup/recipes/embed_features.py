@@ -253,4 +253,11 @@ def _embedded(clip: Clip, shown: list[Shown], how: Dense | CropPolicy) -> Embedd
 
 
 def _half(embeddings: Embeddings) -> bytes:
-    return embeddings.cpu().numpy().astype(np.float16).tobytes()
+    half = embeddings.half()
+    if not bool(half.isfinite().all()):
+        most = float(embeddings.abs().max())
+        raise DataError(
+            f"Embeddings are kept in half precision, and here is a number as large as {most:g}, or none at all. Leave "
+            "levels with such numbers out, or look for what is wrong with the model."
+        )
+    return half.cpu().numpy().tobytes()

@@ -195,7 +195,7 @@ def mean_rank(matcher: Matcher, held: Features) -> float:
 @torch.no_grad()
 def held_scores(matcher: Matcher, held: Features, limit: int | None = None) -> Float[Tensor, "items captions"]:
     """Return the scores of the captions of each item, or of the first ``limit``, on the CPU."""
-    device = next((tensor.device for tensor in matcher.state_dict().values()), torch.device("cpu"))
+    device = matcher.like(torch.zeros(0)).device
     count = len(held) if limit is None else min(limit, len(held))
     parts = []
     for first in range(0, count, EVALUATED):

@@ -76,7 +76,16 @@ def check_same(before: Mapping[str, Any], now: Mapping[str, Any], out: Path) -> 
     now = json.loads(json.dumps(now))
     for name in SAME:
         if before.get(name) != now.get(name):
+            then, given = _differing(before.get(name), now.get(name))
             raise ConfigError(
-                f"The training in {str(run_folder(out))!r} was begun with the {name} {before.get(name)} and not "
-                f"{now.get(name)}. Resume it with the same options, or choose another folder."
+                f"The training in {str(run_folder(out))!r} was begun with the {name} {then} and not {given}. Resume "
+                "it with the same options, or choose another folder."
             )
+
+
+def _differing(before: object, now: object) -> tuple[object, object]:
+    """Return two values without the keys in which they agree, if they have keys."""
+    if not isinstance(before, Mapping) or not isinstance(now, Mapping):
+        return before, now
+    other = [key for key in {**before, **now} if before.get(key) != now.get(key)]
+    return {key: before.get(key) for key in other}, {key: now.get(key) for key in other}
