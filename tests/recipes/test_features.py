@@ -262,6 +262,15 @@ def test_a_folder_that_is_not_finished_is_refused(clip: Clip, tmp_path: Path, ca
         open_features(tmp_path)
 
 
+def test_numbers_too_large_for_half_precision_are_told(
+    clip: Clip, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    usual = clip.encode_regions
+    monkeypatch.setattr(clip, "encode_regions", lambda *given, **said: [1e6 * rows for rows in usual(*given, **said)])
+    with pytest.raises(DataError, match="kept in half precision, and here is a number as large as"):
+        embedded(clip, tmp_path)
+
+
 def test_items_are_taken_in_the_order_asked_for() -> None:
     rng = np.random.default_rng(0)
     images, texts = rng.standard_normal((3, 4)), rng.standard_normal((5, 4)).astype(np.float16)
