@@ -19,6 +19,7 @@ from closeup.predict.cells import score_cells
 from closeup.predict.result import Result
 from closeup.predict.scorers import DenseScorer
 from closeup.predict.words import as_bank
+from closeup.regions import FG_CLIP, CropPolicy
 from closeup.text import TextBank, Vocabulary, build_bank
 from tiny_clips import picture
 from tiny_towers import randomise
@@ -66,7 +67,8 @@ def test_cells_are_scored_by_what_the_matcher_was_trained_on(clip: Clip, kind: s
 def test_regions_are_scored_by_what_the_matcher_was_trained_on(clip: Clip, inputs: Inputs, how: str) -> None:
     matcher = drawn("linear", inputs, scale=30.0)
     result = classify(clip, IMAGE, WORDS, boxes=BOXES, how=how, top=4, matcher=matcher)
-    (regions,) = clip.encode_regions(IMAGE, boxes=BOXES, how=how, normalize=inputs == "unit")
+    crop = FG_CLIP if how == "crop" else None  # as matchers learn them
+    (regions,) = clip.encode_regions(IMAGE, boxes=BOXES, how=how, crop=crop, normalize=inputs == "unit")
     with torch.no_grad():
         scores = matcher(regions, sentences(clip, inputs))
     torch.testing.assert_close(result.scores, scores.gather(1, result.labels), atol=1e-5, rtol=0)
@@ -74,6 +76,13 @@ def test_regions_are_scored_by_what_the_matcher_was_trained_on(clip: Clip, input
     torch.testing.assert_close(result.probabilities, shares.gather(1, result.labels), atol=1e-4, rtol=0)
     found = detect_zero_shot(clip, IMAGE, WORDS, boxes=BOXES, how=how, threshold=0.0, matcher=matcher)
     assert float(found.scores[0]) == pytest.approx(float(shares.max()), abs=1e-4)
+    given = CropPolicy(enlarge=2.0)
+    if how == "crop":
+        wider = classify(clip, IMAGE, WORDS, boxes=BOXES, how=how, top=4, crop=given, matcher=matcher)
+        (regions,) = clip.encode_regions(IMAGE, boxes=BOXES, how=how, crop=given, normalize=inputs == "unit")
+        with torch.no_grad():
+            scores = matcher(regions, sentences(clip, inputs))
+        torch.testing.assert_close(wider.scores, scores.gather(1, wider.labels), atol=1e-5, rtol=0)
 
 
 def test_without_a_scale_of_its_own_a_matcher_has_clips(clip: Clip) -> None:
